@@ -1,0 +1,137 @@
+//! Every bound of the system: its value, its unit and its reason.
+//!
+//! [`Limits`] holds those a person may want to change; each is a flag of `server`. The constants are
+//! those that only a programmer should touch. What ties them together is asserted at the end.
+
+use std::time::Duration;
+
+/// The bounds that can be set when a server starts.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of one line from a client, without its line end, and of the broadcast made from it.
+    /// Existing clients send up to 200 kB and take lines of 1 MB.
+    pub line_bytes: usize,
+    /// Bytes of the feed's ring, rounded up to a power of two: how far a reader may fall behind, and
+    /// how much an absent user may miss. 64 MiB is six seconds of a feed at 10 MB/s, minutes of talk.
+    pub feed_bytes: usize,
+    /// How long a registered user whose connection broke is owed what is said meanwhile.
+    pub away: Duration,
+    /// How long a connection may take to log in; one that never does must not hold a descriptor.
+    pub login: Duration,
+    /// Failed logins a minute for one address and name, against guessing.
+    pub failed_logins: u8,
+    /// Names that can be registered, about 160 bytes each; bounds the registry's memory.
+    pub names: usize,
+    /// KiB of memory one password hash takes. 19,456 with two passes is the usual floor for Argon2id.
+    pub hash_kib: u32,
+    /// Passes over that memory.
+    pub hash_passes: u32,
+    /// Threads that hash passwords. Each has one hash in work, so this bounds their memory too.
+    pub hash_threads: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            line_bytes: 1 << 20,
+            feed_bytes: 64 << 20,
+            away: Duration::from_secs(600),
+            login: Duration::from_secs(10),
+            failed_logins: 10,
+            names: 4 << 20,
+            hash_kib: 19_456,
+            hash_passes: 2,
+            hash_threads: 2,
+        }
+    }
+}
+
+/// Bytes a line may have before its connection is logged in: strangers get little memory.
+pub const STRANGER_LINE_BYTES: usize = 64 << 10;
+/// Nested objects and arrays in a line, the line's own object counted. Real activities stay below 10.
+pub const JSON_DEPTH: usize = 32;
+/// Characters of a user name.
+pub const NAME_CHARS: usize = 64;
+/// Bytes of a secret. Existing clients make 26; a hash must not be fed megabytes.
+pub const SECRET_BYTES: usize = 256;
+
+/// Bytes read from one link in one turn: the size of the one read buffer, so that nobody starves.
+pub const TURN_READ_BYTES: usize = 64 << 10;
+/// Lines taken from one link in one turn, for the same reason when lines are short.
+pub const TURN_LINES: usize = 256;
+/// Connections accepted in one turn: a storm of connects must not stop the talk.
+pub const TURN_ACCEPTS: usize = 256;
+/// Bytes offered to one link in one write; larger than a kernel buffer takes at once.
+pub const WRITE_BYTES: u64 = 256 << 10;
+/// Bytes of half-received lines all links together may hold; above it long lines come one at a time.
+pub const INPUT_BYTES: usize = 64 << 20;
+/// Bytes of a half-received line that always fit, also above [`INPUT_BYTES`].
+pub const INPUT_FREE_BYTES: usize = 4 << 10;
+/// How long one long line may take to arrive when input memory is short and others wait for theirs.
+pub const INPUT_TURN: Duration = Duration::from_secs(1);
+/// Empty line buffers kept for the next half-received line, so that steady traffic allocates nothing.
+pub const SPARE_BUFFERS: usize = 64;
+
+/// Bytes of private answers a link may have unread; a client that asks and never reads is closed.
+pub const CONTROL_BYTES: usize = 64 << 10;
+/// Ranges one reader's spans may have; beyond it the closest are joined (repeats, never loss).
+pub const SPANS_MAX: usize = 64;
+/// Broken sessions of one name that a mailbox tells apart; beyond it the oldest two are joined.
+pub const MAILBOX_ENTRIES: usize = 64;
+/// Older sessions of a name that a login looks at before it starts; the newest are taken. Looking
+/// costs three system calls each, so a shared name with thousands of sessions must not cost them all.
+pub const SETTLED_SESSIONS: usize = 64;
+/// Breaks in a link's stream of feed bytes that are remembered to find what was not acknowledged.
+pub const RUNS_MAX: usize = 4;
+/// Bytes a kernel may hold of one link, received by nobody. The shell asks for [`KERNEL_SEND_ASK`];
+/// Linux doubles that for its own books and takes somewhat more in one write.
+pub const KERNEL_SEND_BYTES: u64 = 4 << 20;
+/// What the shell sets as SO_SNDBUF: 256 KiB is 2.5 MB/s over a 100 ms path, and 18,000 stalled
+/// clients hold 9 GB of kernel memory at most, not 72.
+pub const KERNEL_SEND_ASK: usize = 256 << 10;
+
+/// How long a session after REGISTER_SUCCESS, or after an activity without LOGIN, waits for its LOGIN
+/// before broadcasts go to it. Existing clients send it within 5 ms or never.
+pub const SILENT: Duration = Duration::from_secs(1);
+/// When a refused login is answered, counted from its arrival; the same for wrong and unknown names.
+pub const REFUSAL: Duration = Duration::from_millis(250);
+/// The window in which failed logins are counted.
+pub const FAILED_LOGIN_WINDOW: Duration = Duration::from_secs(60);
+/// (address, name) pairs whose failed logins are counted, 32 bytes each; the oldest give way.
+pub const FAILED_LOGIN_PAIRS: usize = 65_536;
+/// How often a closing link must take bytes of what it is still owed before it is given up.
+pub const CLOSING: Duration = Duration::from_secs(5);
+/// How long a half-closed link may take to say EOF before its socket goes.
+pub const DRAIN: Duration = Duration::from_secs(1);
+/// How long the fast check of a name's secret outlives its last session. Later the slow hash decides.
+pub const VERIFIER: Duration = Duration::from_secs(3600);
+
+/// Pending connects the kernel may queue; it cuts this to net.core.somaxconn.
+pub const BACKLOG: i32 = 4096;
+/// Descriptors kept back from clients: listener, signals, log, store, peers.
+pub const RESERVED_DESCRIPTORS: u64 = 128;
+/// Silence on a connection after which the kernel asks whether the client is still there.
+pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
+/// Time between two such questions.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// How long the kernel tries to get bytes or such a question answered before it gives a client up.
+pub const USER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Retransmitting this long without an answer is *stalled*: the path is gone, not the reader slow.
+pub const STALLED: Duration = Duration::from_secs(1);
+/// How long a stopping server goes on writing what it owes.
+pub const STOP: Duration = Duration::from_secs(2);
+/// When accepting is tried again after the machine as a whole ran out of descriptors or memory.
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// The smallest [`Limits::line_bytes`]: the client commands must fit.
+pub const LINE_BYTES_MIN: usize = 4 << 10;
+/// The largest [`Limits::line_bytes`]; offsets in a line are 32 bits wide with room to spare.
+pub const LINE_BYTES_MAX: usize = 64 << 20;
+
+// A feed must hold the longest frame several times over (checked again when flags are read), a
+// stranger's read must fit the read buffer, and every answer the control buffer.
+const _: () = assert!(TURN_READ_BYTES >= STRANGER_LINE_BYTES);
+const _: () = assert!(CONTROL_BYTES >= 16 << 10);
+const _: () = assert!(LINE_BYTES_MIN > NAME_CHARS * 12 + SECRET_BYTES * 6 + 256);
+const _: () = assert!(KERNEL_SEND_BYTES >= 8 * KERNEL_SEND_ASK as u64);
+const _: () = assert!(SPANS_MAX >= RUNS_MAX);

@@ -1,0 +1,8 @@
+//! Floor 0: the words every other floor uses. Nothing here knows a message, a client or a socket.
+
+pub mod feed;
+pub mod id;
+pub mod limits;
+pub mod ring;
+pub mod spans;
+pub mod time;

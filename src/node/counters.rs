@@ -1,0 +1,147 @@
+//! What is counted, each with the text that explains it, and why links are closed.
+
+/// Declares the counters with their help texts, and lists them.
+macro_rules! counters {
+    ($($(#[doc = $help:literal])+ $name:ident,)+) => {
+        /// Totals since the start.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $($(#[doc = $help])+ pub $name: u64,)+
+            /// Links closed, by reason.
+            pub closed: [u64; CloseReason::ALL.len()],
+        }
+
+        impl Counters {
+            /// Every plain counter: name, help text, value.
+            pub fn list(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+                [$((stringify!($name), concat!($($help),+).trim_start(), self.$name),)+].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections accepted.
+    connections,
+    /// Lines taken from clients.
+    lines,
+    /// Activities accepted, each one broadcast.
+    activities,
+    /// Bytes of broadcasts appended to the feed.
+    feed_bytes,
+    /// Bytes of broadcasts the kernel took for clients.
+    sent_bytes,
+    /// Names registered.
+    registrations,
+    /// Registrations refused.
+    registrations_refused,
+    /// LOGIN_SUCCESS answers.
+    logins,
+    /// Logins refused: wrong name or secret.
+    logins_refused,
+    /// Logins refused because the address failed too often with that name.
+    logins_limited,
+    /// Password hashes made.
+    hashes,
+    /// Sessions that took over what an earlier one was owed.
+    resumed,
+    /// Bytes owed to absent users that were delivered to their next session.
+    resumed_bytes,
+    /// Bytes owed to absent users that had left the feed when they came back.
+    lost_bytes,
+    /// Mailboxes given up because their user stayed away too long.
+    mailboxes_expired,
+    /// Older sessions of a name that a login did not look at, because the name has too many.
+    sessions_unsettled,
+    /// INVALID_MESSAGE lines that clients sent.
+    complaints,
+}
+
+/// Why a link was closed. The name is its log text and its metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The client logged out.
+    Logout,
+    /// The client ended its side of the connection.
+    Eof,
+    /// The connection broke.
+    Broken,
+    /// No login within the time for it.
+    NoLogin,
+    /// A line that is no message: answered INVALID_MESSAGE.
+    Invalid,
+    /// A wrong name or secret: answered LOGIN_FAILED.
+    LoginFailed,
+    /// A name that cannot be had: answered REGISTER_FAILED.
+    RegisterFailed,
+    /// An activity under a wrong name or secret: answered AUTHENTICATION_FAIL.
+    AuthenticationFail,
+    /// The reader fell behind the feed's oldest byte.
+    SlowReader,
+    /// Answers piled up unread.
+    AnswersUnread,
+    /// A newer session of the name found this one's path gone.
+    Stalled,
+    /// A closing link did not take what it was still owed.
+    CloseTimedOut,
+    /// The server stops.
+    Stopping,
+}
+
+impl CloseReason {
+    /// All reasons, in the order of [`Counters::closed`].
+    pub const ALL: [CloseReason; 13] = [
+        CloseReason::Logout,
+        CloseReason::Eof,
+        CloseReason::Broken,
+        CloseReason::NoLogin,
+        CloseReason::Invalid,
+        CloseReason::LoginFailed,
+        CloseReason::RegisterFailed,
+        CloseReason::AuthenticationFail,
+        CloseReason::SlowReader,
+        CloseReason::AnswersUnread,
+        CloseReason::Stalled,
+        CloseReason::CloseTimedOut,
+        CloseReason::Stopping,
+    ];
+
+    /// The label in logs and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            CloseReason::Logout => "logout",
+            CloseReason::Eof => "eof",
+            CloseReason::Broken => "broken",
+            CloseReason::NoLogin => "no_login",
+            CloseReason::Invalid => "invalid_message",
+            CloseReason::LoginFailed => "login_failed",
+            CloseReason::RegisterFailed => "register_failed",
+            CloseReason::AuthenticationFail => "authentication_fail",
+            CloseReason::SlowReader => "slow_reader",
+            CloseReason::AnswersUnread => "answers_unread",
+            CloseReason::Stalled => "stalled",
+            CloseReason::CloseTimedOut => "close_timed_out",
+            CloseReason::Stopping => "stopping",
+        }
+    }
+}
+
+impl Counters {
+    /// Counts a close.
+    pub fn close(&mut self, reason: CloseReason) {
+        self.closed[reason as usize] += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_index_their_counter_and_helps_are_sentences() {
+        assert!(CloseReason::ALL.iter().enumerate().all(|(i, r)| *r as usize == i));
+        let counters = Counters { logins: 3, ..Counters::default() };
+        assert!(counters.list().any(|(name, _, n)| name == "logins" && n == 3));
+        assert!(counters.list().all(|(_, help, _)| help.ends_with('.') && !help.starts_with(' ')));
+    }
+}

@@ -1,0 +1,320 @@
+//! Who is to be written to, what, and how far it got.
+//!
+//! A link that has everything is a *follower*: when the feed grows, all followers are owed, so one sweep
+//! over them is a flush and costs nothing per message. Any other link with something to get stands in the
+//! queue. A blocked link stands nowhere until the shell says that it takes bytes again.
+
+use std::collections::VecDeque;
+
+use super::counters::CloseReason;
+use super::link::{Link, Phase, id};
+use super::registry::NO_SLOT;
+use super::{Action, Node, Timer};
+use crate::base::feed::{Feed, Offset};
+use crate::base::id::LinkId;
+use crate::base::limits::{CLOSING, CONTROL_BYTES, DRAIN, WRITE_BYTES};
+use crate::base::spans::Range;
+use crate::wire::encode;
+
+/// What is said, and the links it goes to.
+///
+/// Invariant: a follower is `Online`, not blocked, and stands at `followers[place]`; below `sweep` and, when
+/// `swept_to` is the tail, everywhere, followers have everything.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    pub feed: Feed,
+    followers: Vec<u32>,
+    sweep: usize,
+    swept_to: Offset,
+    queue: VecDeque<LinkId>,
+    /// Links that took a full write and are owed more: their next comes after everybody else's.
+    later: Vec<LinkId>,
+}
+
+impl Delivery {
+    pub fn new(feed_bytes: usize) -> Delivery {
+        Delivery {
+            feed: Feed::new(feed_bytes),
+            followers: Vec::new(),
+            sweep: 0,
+            swept_to: 0,
+            queue: VecDeque::new(),
+            later: Vec::new(),
+        }
+    }
+
+    /// A turn begins: those put off have their turn again.
+    pub fn start_turn(&mut self) {
+        self.queue.extend(self.later.drain(..));
+    }
+
+    /// True when there is something to write without waiting for anything.
+    pub fn is_pending(&self) -> bool {
+        !self.later.is_empty() || !self.queue.is_empty()
+    }
+}
+
+/// The bytes to write to one link now, in order. Empty parts come last.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Transmit<'a> {
+    /// The pieces, each contiguous.
+    pub parts: [&'a [u8]; 3],
+}
+
+impl Transmit<'_> {
+    /// Bytes in all parts.
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(|p| p.len()).sum()
+    }
+
+    /// True when there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.parts[0].is_empty()
+    }
+}
+
+/// What a link's next write consists of.
+#[derive(Clone, Copy)]
+struct Plan {
+    answers_first: bool,
+    feed: Range,
+    answers_last: bool,
+}
+
+impl Plan {
+    fn is_empty(&self) -> bool {
+        self.feed.is_empty() && !self.answers_first && !self.answers_last
+    }
+}
+
+const NO_FEED: Range = Range { from: 0, to: 0 };
+
+impl Node {
+    /// A link that is owed bytes and takes them. Ask until there is none; for each, call
+    /// [`Node::transmit`], write, and report by [`Node::sent`], then [`Node::blocked`] if the socket took
+    /// less than all.
+    pub fn writable(&mut self) -> Option<LinkId> {
+        while let Some(link_id) = self.delivery.queue.pop_front() {
+            let Some(link) = self.link_mut(link_id) else { continue };
+            link.queued = false;
+            if link.blocked || self.fell_off(link_id) {
+                continue;
+            }
+            if !self.plan(&self.links[link_id.slot as usize]).is_empty() {
+                return Some(link_id);
+            }
+            self.served(link_id);
+        }
+        while self.delivery.swept_to < self.delivery.feed.tail() {
+            let Some(slot) = self.delivery.followers.get(self.delivery.sweep).map(|slot| *slot as usize) else {
+                self.delivery.sweep = 0;
+                self.delivery.swept_to = self.delivery.feed.tail();
+                break;
+            };
+            let link = &self.links[slot];
+            let link_id = id(slot, link);
+            if link.spans.current().is_none_or(|r| r.from == self.delivery.feed.tail()) {
+                self.delivery.sweep += 1;
+            } else if !self.fell_off(link_id) {
+                return Some(link_id);
+            }
+        }
+        None
+    }
+
+    /// The bytes to write to this link now.
+    pub fn transmit(&self, link_id: LinkId) -> Transmit<'_> {
+        let Some(link) = self.link(link_id) else { return Transmit::default() };
+        let plan = self.plan(link);
+        let (a, b) = self.delivery.feed.read(plan.feed.from, plan.feed.to);
+        let parts = match (plan.answers_first, plan.answers_last) {
+            (false, false) => [a, b, &[]],
+            (true, _) => [link.answer_bytes(), a, b],
+            (false, true) if a.is_empty() => [link.answer_bytes(), &[], &[]],
+            (false, true) if b.is_empty() => [a, link.answer_bytes(), &[]],
+            (false, true) => [a, b, link.answer_bytes()],
+        };
+        Transmit { parts }
+    }
+
+    /// The socket took the first `n` bytes of what [`Node::transmit`] gave.
+    pub fn sent(&mut self, link_id: LinkId, n: usize) {
+        let Some(link) = self.link(link_id) else { return };
+        let plan = self.plan(link);
+        let tail = self.delivery.feed.tail();
+        let link = &mut self.links[link_id.slot as usize];
+        link.progressed |= n > 0;
+        let mut left = n;
+        if plan.answers_first {
+            left -= take_answers(link, left);
+        }
+        let fed = (left as u64).min(plan.feed.to - plan.feed.from);
+        if fed > 0 {
+            let cursor = plan.feed.from + fed;
+            link.mid_frame = cursor != tail && !self.delivery.feed.is_border(cursor);
+            if link.spans.advance(fed)
+                && let Some(next) = link.spans.current()
+            {
+                link.sent.jump(cursor, next.from);
+            }
+            link.sent.trim(cursor);
+            self.counters.sent_bytes += fed;
+        }
+        if plan.answers_last {
+            take_answers(link, left - fed as usize);
+        }
+        if fed == tail - plan.feed.from && link.place != NO_SLOT && link.answers.is_none() {
+            return; // A follower that has everything: the usual case.
+        }
+        if fed == WRITE_BYTES {
+            self.unfollow(link_id);
+            self.delivery.later.push(link_id);
+        } else {
+            self.enqueue(link_id);
+        }
+    }
+
+    /// The socket took less than it was offered; it will be [`Node::unblocked`].
+    pub fn blocked(&mut self, link_id: LinkId) {
+        if let Some(link) = self.link_mut(link_id) {
+            link.blocked = true;
+            self.unfollow(link_id);
+        }
+    }
+
+    /// The socket takes bytes again.
+    pub fn unblocked(&mut self, link_id: LinkId) {
+        if let Some(link) = self.link_mut(link_id)
+            && std::mem::take(&mut link.blocked)
+        {
+            self.enqueue(link_id);
+        }
+    }
+
+    /// Puts the link in the queue to be written to.
+    pub(super) fn enqueue(&mut self, link_id: LinkId) {
+        let Some(link) = self.link_mut(link_id) else { return };
+        if !link.queued && !link.blocked {
+            link.queued = true;
+            self.delivery.queue.push_back(link_id);
+        }
+    }
+
+    /// Takes the link out of the followers.
+    pub(super) fn unfollow(&mut self, link_id: LinkId) {
+        let Some(link) = self.link_mut(link_id) else { return };
+        let place = std::mem::replace(&mut link.place, NO_SLOT) as usize;
+        if place == NO_SLOT as usize {
+            return;
+        }
+        self.delivery.followers.swap_remove(place);
+        if let Some(moved) = self.delivery.followers.get(place) {
+            self.links[*moved as usize].place = place as u32;
+        }
+        // One that was not yet swept may have moved below the sweep.
+        if place < self.delivery.sweep {
+            self.delivery.sweep = place;
+        }
+    }
+
+    /// Queues a private answer to the link.
+    pub(super) fn answer(&mut self, link_id: LinkId, command: &str, info: &str) {
+        let Some(link) = self.link_mut(link_id) else { return };
+        let answers = link.answers.get_or_insert_default();
+        encode::answer(&mut answers.bytes, command, info);
+        if answers.bytes.len() - answers.at > CONTROL_BYTES {
+            self.abort(link_id, CloseReason::AnswersUnread);
+        } else {
+            self.enqueue(link_id);
+        }
+    }
+
+    /// What the link's next write consists of.
+    #[inline]
+    fn plan(&self, link: &Link) -> Plan {
+        let has_answers = link.answers.is_some();
+        let feed_to = |stop: Offset| match link.spans.current() {
+            Some(r) if r.from < stop.min(self.delivery.feed.tail()) => {
+                Range { from: r.from, to: r.to.min(stop).min(self.delivery.feed.tail()).min(r.from + WRITE_BYTES) }
+            }
+            _ => NO_FEED,
+        };
+        match link.phase {
+            Phase::Online if !has_answers => {
+                Plan { answers_first: false, feed: feed_to(Offset::MAX), answers_last: false }
+            }
+            Phase::Online if link.mid_frame => {
+                let at = link.spans.current().map_or(0, |r| r.from);
+                Plan { answers_first: false, feed: feed_to(self.delivery.feed.frame_end(at)), answers_last: false }
+            }
+            Phase::Online => Plan { answers_first: true, feed: feed_to(Offset::MAX), answers_last: false },
+            Phase::Silent => Plan { answers_first: has_answers, feed: NO_FEED, answers_last: false },
+            Phase::Closing => {
+                let stop = link.aside.as_ref().map_or(0, |aside| aside.stop_at);
+                let feed = feed_to(stop);
+                let is_last = link.spans.owed(stop) == feed.to - feed.from;
+                Plan { answers_first: false, feed, answers_last: has_answers && is_last }
+            }
+            _ => Plan { answers_first: false, feed: NO_FEED, answers_last: false },
+        }
+    }
+
+    /// A link of the queue has nothing more to get: what comes next for it?
+    fn served(&mut self, link_id: LinkId) {
+        let followers = self.delivery.followers.len() as u32;
+        let now = self.now;
+        let Some(link) = self.link_mut(link_id) else { return };
+        match link.phase {
+            Phase::Online if link.place == NO_SLOT => {
+                link.place = followers;
+                self.delivery.followers.push(link_id.slot);
+            }
+            Phase::Closing if link.eof => self.abandon(link_id),
+            Phase::Closing => {
+                link.phase = Phase::Draining;
+                self.timers.set(now + DRAIN, Timer::Drain(link_id));
+                self.actions.push_back(Action::Shutdown(link_id));
+            }
+            _ => {}
+        }
+    }
+
+    /// Closes a reader whose next byte has left the feed. True if so.
+    fn fell_off(&mut self, link_id: LinkId) -> bool {
+        let head = self.delivery.feed.head();
+        let Some(link) = self.link(link_id) else { return false };
+        let stop = match link.phase {
+            Phase::Online => Offset::MAX,
+            Phase::Closing => link.aside.as_ref().map_or(0, |aside| aside.stop_at),
+            _ => 0,
+        };
+        let Some(range) = link.spans.current().filter(|r| r.from < head.min(stop)) else { return false };
+        log::warn!("link {link_id}: {} bytes behind the feed's oldest", head - range.from);
+        self.abort(link_id, CloseReason::SlowReader);
+        true
+    }
+
+    /// The closing link's deadline: goes on while bytes are taken.
+    pub(super) fn on_closing(&mut self, link_id: LinkId) {
+        let deadline = self.now + CLOSING;
+        let Some(link) = self.link_mut(link_id).filter(|l| l.phase == Phase::Closing) else { return };
+        if std::mem::take(&mut link.progressed) {
+            self.timers.set(deadline, Timer::Closing(link_id));
+        } else {
+            self.abort(link_id, CloseReason::CloseTimedOut);
+        }
+    }
+}
+
+/// Up to `n` bytes of the answers went out. Returns how many that is.
+fn take_answers(link: &mut Link, n: usize) -> usize {
+    let Some(answers) = link.answers.as_mut() else { return 0 };
+    let taken = n.min(answers.bytes.len() - answers.at);
+    answers.at += taken;
+    if answers.at == answers.bytes.len() {
+        link.answers = None;
+    }
+    let cursor = link.spans.current().map_or(0, |r| r.from);
+    link.sent.answer(cursor, taken as u64);
+    taken
+}

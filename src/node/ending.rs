@@ -1,0 +1,191 @@
+//! How links end, and what their users stay owed.
+//!
+//! Every close is the same walk: what is owed up to now, the last answer, our side shut, the other's EOF.
+//! LOGOUT ends what the session was owed from its start on; anything else leaves it in the mailbox.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::counters::CloseReason;
+use super::link::{Aside, Phase, Who};
+use super::registry::NO_SLOT;
+use super::{Action, Node, Timer};
+use crate::base::id::{LinkId, UserId};
+use crate::base::limits::{CLOSING, REFUSAL, VERIFIER};
+use crate::base::spans::{Range, Spans};
+use crate::wire::line::Flow;
+
+impl Node {
+    /// Answers and closes.
+    pub(super) fn reply_and_close(
+        &mut self,
+        link_id: LinkId,
+        command: &str,
+        info: &str,
+        reason: CloseReason,
+    ) -> Flow {
+        self.close(link_id, reason);
+        self.answer(link_id, command, info);
+        Flow::Pause
+    }
+
+    /// Answers and closes when [`REFUSAL`] is over, so that the time it took tells nothing.
+    pub(super) fn refuse(&mut self, link_id: LinkId, command: &str, info: &str, reason: CloseReason) -> Flow {
+        self.unfollow(link_id);
+        self.links[link_id.slot as usize].phase = Phase::Refusing;
+        self.answer(link_id, command, info);
+        self.timers.set(self.now + REFUSAL, Timer::Refusal(link_id));
+        self.count_close(link_id, reason);
+        Flow::Pause
+    }
+
+    /// Begins the close: what is owed up to now still goes out, nothing is taken in any more.
+    pub(super) fn close(&mut self, link_id: LinkId, reason: CloseReason) {
+        self.count_close(link_id, reason);
+        self.begin_close(link_id);
+    }
+
+    pub(super) fn begin_close(&mut self, link_id: LinkId) {
+        self.unfollow(link_id);
+        let tail = self.delivery.feed.tail();
+        let deadline = self.now + CLOSING;
+        let Some(link) = self.link_mut(link_id) else { return };
+        let address = || Box::new(Aside::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
+        // A silent session was not told of its login, so it must not hear broadcasts.
+        let stop_at = if link.phase == Phase::Online { tail } else { 0 };
+        link.aside.get_or_insert_with(address).stop_at = stop_at;
+        link.phase = Phase::Closing;
+        link.progressed = false;
+        self.timers.set(deadline, Timer::Closing(link_id));
+        self.enqueue(link_id);
+    }
+
+    /// Closes at once, writing nothing more.
+    pub(super) fn abort(&mut self, link_id: LinkId, reason: CloseReason) {
+        self.count_close(link_id, reason);
+        self.abandon(link_id);
+    }
+
+    /// Has the shell close the socket; what its user is owed is known when it did.
+    pub(super) fn abandon(&mut self, link_id: LinkId) {
+        self.unfollow(link_id);
+        if let Some(link) = self.link_mut(link_id)
+            && link.phase != Phase::Gone
+        {
+            link.phase = Phase::Gone;
+            self.actions.push_back(Action::Close(link_id));
+        }
+    }
+
+    fn count_close(&mut self, link_id: LinkId, reason: CloseReason) {
+        let Some(link) = self.link(link_id) else { return };
+        if !matches!(link.phase, Phase::Draining | Phase::Gone) {
+            log::debug!("link {link_id}: closing, {}", reason.label());
+            self.counters.close(reason);
+        }
+    }
+
+    /// The client ended its side of the connection. It may still read.
+    pub(super) fn on_eof(&mut self, link_id: LinkId) {
+        let Some(link) = self.link_mut(link_id) else { return };
+        link.eof = true;
+        match link.phase {
+            Phase::Draining => self.abandon(link_id),
+            Phase::Closing | Phase::Refusing | Phase::Gone => {}
+            _ => self.close(link_id, CloseReason::Eof),
+        }
+    }
+
+    /// The socket is closed; of its stream the last `unacknowledged` bytes did not arrive.
+    pub(super) fn on_closed(&mut self, link_id: LinkId, unacknowledged: u64) {
+        let Some(link) = self.link(link_id) else { return };
+        if !matches!(link.phase, Phase::Refusing | Phase::Closing | Phase::Draining | Phase::Gone) {
+            self.count_close(link_id, CloseReason::Broken);
+        }
+        let hashing = link.phase == Phase::Hashing;
+        self.unfollow(link_id);
+        self.end_session(link_id, unacknowledged);
+        self.links.remove(link_id.slot as usize);
+        if hashing {
+            let links = &self.links;
+            let alive = |id: LinkId| links.get(id.slot as usize).is_some_and(|l| l.generation == id.generation);
+            self.hashes.abandoned(alive);
+        }
+    }
+
+    /// Takes the session from the link and leaves what it is still owed in its name's mailbox.
+    pub(super) fn end_session(&mut self, link_id: LinkId, unacknowledged: u64) {
+        let Some(link) = self.link(link_id) else { return };
+        let (who, logged_out) = (link.who, link.logged_out);
+        let Who::User(user) = who else { return };
+        let mut owed = self.unconfirmed(link_id, unacknowledged);
+        if logged_out {
+            owed = owed.below(self.links[link_id.slot as usize].sent.live_from());
+        }
+        self.detach(link_id, user);
+        let (now, away) = (self.now, self.limits.away);
+        let entry = self.registry.user_mut(user);
+        entry.idle_since = now;
+        if entry.newest == NO_SLOT && !std::mem::replace(&mut entry.verifier_set, true) {
+            self.timers.set(now + VERIFIER, Timer::Verifier(user));
+        }
+        if !owed.is_empty() && !away.is_zero() {
+            entry.mailbox.get_or_insert_default().keep(now, owed);
+            if !std::mem::replace(&mut entry.away_set, true) {
+                self.timers.set(now + away, Timer::Away(user));
+            }
+        }
+    }
+
+    /// What the session is owed if the last `unacknowledged` bytes of its stream do not arrive.
+    pub(super) fn unconfirmed(&self, link_id: LinkId, unacknowledged: u64) -> Spans {
+        let link = &self.links[link_id.slot as usize];
+        let feed = &self.delivery.feed;
+        let cursor = link.spans.current().map_or(feed.tail(), |r| r.from);
+        let whole = |r: Range| Range { from: if r.from > feed.head() { feed.frame_start(r.from) } else { r.from }, ..r };
+        // A frame that went out in part has to come again as a whole.
+        let begun = link.mid_frame.then_some(Range { from: cursor, to: cursor + 1 });
+        let sent = link.sent.unwind(cursor, unacknowledged);
+        Spans::from_ranges(link.spans.ranges().chain(sent.into_iter().chain(begun).map(whole)))
+    }
+
+    fn detach(&mut self, link_id: LinkId, user: UserId) {
+        let link = &mut self.links[link_id.slot as usize];
+        let (older, newer) = (link.older, link.newer);
+        (link.older, link.newer, link.who) = (NO_SLOT, NO_SLOT, Who::Nobody);
+        if older != NO_SLOT {
+            self.links[older as usize].newer = newer;
+        }
+        if newer != NO_SLOT {
+            self.links[newer as usize].older = older;
+        } else {
+            self.registry.user_mut(user).newest = older;
+        }
+    }
+
+    /// What `user` was owed may have grown too old.
+    pub(super) fn on_away(&mut self, user: UserId) {
+        let (now, away) = (self.now, self.limits.away);
+        let entry = self.registry.user_mut(user);
+        entry.away_set = false;
+        let Some(mailbox) = entry.mailbox.as_mut() else { return };
+        self.counters.mailboxes_expired += mailbox.expire(now, away);
+        if mailbox.is_empty() {
+            entry.mailbox = None;
+        } else {
+            entry.away_set = true;
+            self.timers.set(now + away, Timer::Away(user));
+        }
+    }
+
+    /// The fast check of a name that was not used for long is forgotten.
+    pub(super) fn on_verifier(&mut self, user: UserId) {
+        let now = self.now;
+        let entry = self.registry.user_mut(user);
+        entry.verifier_set = entry.newest == NO_SLOT && entry.idle_since + VERIFIER > now;
+        if entry.verifier_set {
+            self.timers.set(now + VERIFIER, Timer::Verifier(user));
+        } else if entry.newest == NO_SLOT {
+            entry.verifier = None;
+        }
+    }
+}

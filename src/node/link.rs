@@ -1,0 +1,154 @@
+//! One connection: where it is in its life, what it is owed, what is on its way to it.
+
+use std::net::IpAddr;
+
+use super::hashing::Hashed;
+use super::registry::{NO_SLOT, Record};
+use super::sent::Sent;
+use crate::base::feed::Offset;
+use crate::base::id::{LinkId, UserId};
+use crate::base::spans::Spans;
+
+/// Where a link is in its life. Later ones are never followed by earlier ones, but for the three that
+/// wait (`Hashing`, `Claiming`, and their ends), which go back and forth before a session starts.
+///
+/// ```text
+///  New ⇄ Hashing ⇄ Claiming → Silent → Online → Closing → Draining → Gone
+///   └────── Refusing ───────────────────────────────┘
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nothing is known; may log in, register or speak.
+    New,
+    /// A thread hashes its secret; its line comes again.
+    Hashing,
+    /// Older sessions of its name are looked at; its line comes again.
+    Claiming,
+    /// They were looked at.
+    Claimed,
+    /// Its refusal waits for its time.
+    Refusing,
+    /// A session that has not said LOGIN: gets answers, and broadcasts after a while.
+    Silent,
+    /// A session.
+    Online,
+    /// Gets what it is owed up to a point, then its last answer; what it says is ignored.
+    Closing,
+    /// Our side is shut; waits for the other.
+    Draining,
+    /// The shell was told to close it.
+    Gone,
+}
+
+/// Whose session a link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    Nobody,
+    Anonymous,
+    User(UserId),
+}
+
+/// What only a link that comes or goes needs; a session in between has none.
+#[derive(Debug)]
+pub(super) struct Aside {
+    /// The client's address.
+    pub address: IpAddr,
+    /// What the threads found for its line.
+    pub hashed: Option<Hashed>,
+    /// Older sessions still to be looked at.
+    pub unsettled: u32,
+    /// What those found are still owed.
+    pub claimed: Spans,
+    /// Where a closing link's feed ends.
+    pub stop_at: Offset,
+}
+
+/// Private answers on their way, and how many of their bytes went out.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    pub bytes: Vec<u8>,
+    pub at: usize,
+}
+
+/// One connection. A hundred bytes or so: this, times very many, is the server's memory.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub generation: u32,
+    pub phase: Phase,
+    /// The kernel took less than offered; the shell says when it takes more.
+    pub blocked: bool,
+    /// It stands in the queue of links to be flushed.
+    pub queued: bool,
+    /// The last byte sent of the feed did not end a frame.
+    pub mid_frame: bool,
+    /// The client ended its side.
+    pub eof: bool,
+    /// It ended its session on purpose.
+    pub logged_out: bool,
+    /// It took bytes since its closing deadline was set.
+    pub progressed: bool,
+    pub who: Who,
+    /// Its index among the followers, or `NO_SLOT`.
+    pub place: u32,
+    /// The next older and newer session of the name.
+    pub older: u32,
+    pub newer: u32,
+    pub spans: Spans,
+    pub sent: Sent,
+    pub answers: Option<Box<Answers>>,
+    pub aside: Option<Box<Aside>>,
+}
+
+const _: () = assert!(size_of::<Link>() <= 104, "see TARGETS in docs/design.md: memory a client");
+
+impl Link {
+    pub fn new(generation: u32, address: IpAddr) -> Link {
+        Link {
+            generation,
+            phase: Phase::New,
+            blocked: false,
+            queued: false,
+            mid_frame: false,
+            eof: false,
+            logged_out: false,
+            progressed: false,
+            who: Who::Nobody,
+            place: NO_SLOT,
+            older: NO_SLOT,
+            newer: NO_SLOT,
+            spans: Spans::NOTHING,
+            sent: Sent::new(0, 0),
+            answers: None,
+            aside: Some(Box::new(Aside::new(address))),
+        }
+    }
+
+    /// True for a link whose client is in: it hears what is said and may speak.
+    pub fn is_session(&self) -> bool {
+        matches!(self.phase, Phase::Silent | Phase::Online)
+    }
+
+    /// Bytes of answers not yet sent.
+    pub fn answer_bytes(&self) -> &[u8] {
+        self.answers.as_ref().map_or(&[], |answers| &answers.bytes[answers.at..])
+    }
+
+    /// The record a thread made for it, if it did.
+    pub fn made(&mut self) -> Option<Record> {
+        match self.aside.as_mut()?.hashed.take()? {
+            Hashed::Made(record) => Some(record),
+            _ => None,
+        }
+    }
+}
+
+impl Aside {
+    pub fn new(address: IpAddr) -> Aside {
+        Aside { address, hashed: None, unsettled: 0, claimed: Spans::NOTHING, stop_at: Offset::MAX }
+    }
+}
+
+/// The id of the link at `slot`.
+pub(super) fn id(slot: usize, link: &Link) -> LinkId {
+    LinkId { slot: slot as u32, generation: link.generation }
+}

@@ -1,0 +1,345 @@
+//! Floor 2: the [`Node`], a server's whole mind as one value.
+//!
+//! It touches no socket, clock, thread, file or random source: time and seeds are arguments, work goes out
+//! as [`Action`]s and comes back as [`Input`]s. So whatever it does can be replayed. It cannot fail.
+//!
+//! A shell drives it turn by turn:
+//!
+//! 1. [`Node::handle`] with `Input::Time`: what was due happens.
+//! 2. [`Node::connect`] for each new connection; [`Node::line`] for each line that came, as long as
+//!    [`Node::reading`] says `Take`; [`Node::handle`] for each other event.
+//! 3. [`Node::action`] until there is none. Some make new input at once: `Settle` is answered by
+//!    `Settled`, `Close` by `Closed`, `Resume` has held lines given again.
+//! 4. [`Node::writable`] until there is none; for each link [`Node::transmit`], write, [`Node::sent`], and
+//!    [`Node::blocked`] if the socket took less. Then 3 once more, for what the writing closed.
+//! 5. Sleep until an event or [`Node::timeout`].
+
+mod counters;
+mod delivery;
+mod ending;
+mod guess;
+mod hashing;
+mod link;
+mod mailbox;
+mod registry;
+mod sent;
+mod session;
+mod timers;
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use slab::Slab;
+
+pub use counters::{CloseReason, Counters};
+pub use delivery::Transmit;
+pub use hashing::{HashJob, HashTask, Hashed};
+pub use registry::Record;
+
+use crate::base::id::LinkId;
+use crate::base::limits::{Limits, STRANGER_LINE_BYTES};
+use crate::base::time::Time;
+use crate::wire::decode::Decoder;
+use crate::wire::encode;
+use crate::wire::line::Flow;
+use crate::wire::message::{Activity, ClientMessage, Refusal};
+use delivery::Delivery;
+use guess::Guesses;
+use hashing::HashQueue;
+use link::{Link, Phase};
+use registry::{Registry, Seed};
+use timers::{Timer, Timers};
+
+/// What happens to a node, but for new connections and lines, which have calls of their own.
+#[derive(Debug)]
+pub enum Input {
+    /// Time passed.
+    Time,
+    /// The link's line is longer than its limit.
+    Overlong(LinkId),
+    /// The client ended its side of the connection; every line before was given.
+    Eof(LinkId),
+    /// The socket is closed, by us or by an error.
+    Closed {
+        /// Which.
+        link: LinkId,
+        /// Bytes the kernel took for it that its client's kernel has not acknowledged.
+        unacknowledged: u64,
+    },
+    /// Answer to [`Action::Settle`].
+    Settled {
+        /// The session looked at.
+        session: LinkId,
+        /// The link that waits for it.
+        claimant: LinkId,
+        /// As in `Closed`.
+        unacknowledged: u64,
+        /// The kernel has been retransmitting without an answer: the path is gone.
+        stalled: bool,
+    },
+    /// Answer to [`Action::Hash`].
+    Hashed(LinkId, Hashed),
+    /// Close everything.
+    Stop,
+}
+
+/// What a node wants done.
+#[derive(Debug)]
+pub enum Action {
+    /// Hash a secret on a thread; answer with [`Input::Hashed`].
+    Hash(HashJob),
+    /// Read what the session's socket holds (as far as [`Node::reading`] lets it), count what is not
+    /// acknowledged, and answer with [`Input::Settled`], in this turn.
+    Settle {
+        /// The session to look at.
+        session: LinkId,
+        /// Who waits for it.
+        claimant: LinkId,
+    },
+    /// The link takes lines again: give it those held back.
+    Resume(LinkId),
+    /// Shut our side of the connection; go on reading.
+    Shutdown(LinkId),
+    /// Close the socket; answer with [`Input::Closed`].
+    Close(LinkId),
+}
+
+/// What is to be done with the bytes that come from a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// Split them into lines of at most so many bytes and give those.
+    Take(usize),
+    /// Leave them where they are until [`Action::Resume`].
+    Hold,
+    /// Read and forget them: the link closes.
+    Discard,
+}
+
+/// What the shell draws at random, once.
+#[derive(Clone, Copy)]
+pub struct Seeds {
+    /// Key of the fast checks of secrets.
+    pub verifiers: [u8; 32],
+    /// Seed of the hash tables.
+    pub tables: [u64; 2],
+}
+
+/// A server's whole mind.
+pub struct Node {
+    limits: Limits,
+    now: Time,
+    links: Slab<Link>,
+    /// Links ever made; the generation of the newest.
+    generation: u32,
+    registry: Registry,
+    guesses: Guesses,
+    hashes: HashQueue,
+    timers: Timers,
+    delivery: Delivery,
+    counters: Counters,
+    actions: VecDeque<Action>,
+    /// Lent out while a line is handled.
+    decoder: Option<Box<Decoder>>,
+    /// Where broadcasts are written before the feed takes them.
+    frame: Vec<u8>,
+}
+
+impl Node {
+    /// A node with nobody connected.
+    pub fn new(limits: Limits, seeds: &Seeds) -> Node {
+        let seed = Seed::new(seeds.tables[0], seeds.tables[1]);
+        Node {
+            now: Time::START,
+            links: Slab::new(),
+            generation: 0,
+            registry: Registry::new(seed, &seeds.verifiers, limits.names),
+            guesses: Guesses::new(seed, limits.failed_logins),
+            hashes: HashQueue::new(2 * limits.hash_threads),
+            timers: Timers::default(),
+            delivery: Delivery::new(limits.feed_bytes),
+            counters: Counters::default(),
+            actions: VecDeque::new(),
+            decoder: Some(Box::default()),
+            frame: Vec::new(),
+            limits,
+        }
+    }
+
+    /// A client connected from `address`.
+    pub fn connect(&mut self, now: Time, address: IpAddr) -> LinkId {
+        self.now = now;
+        self.generation = self.generation.wrapping_add(1).max(1);
+        self.counters.connections += 1;
+        let slot = self.links.insert(Link::new(self.generation, address));
+        let link_id = LinkId { slot: slot as u32, generation: self.generation };
+        self.timers.set(now + self.limits.login, Timer::Login(link_id));
+        log::trace!("link {link_id}: connected from {address}");
+        link_id
+    }
+
+    /// The client sent this line, without its line end.
+    pub fn line(&mut self, now: Time, link_id: LinkId, line: &[u8]) -> Flow {
+        self.now = now;
+        match self.reading(link_id) {
+            Reading::Take(_) => {}
+            Reading::Hold => return Flow::Again,
+            Reading::Discard => return Flow::Pause,
+        }
+        let mut decoder = self.decoder.take().unwrap_or_default();
+        let flow = match decoder.decode(line) {
+            Ok(message) => self.on_message(link_id, &message),
+            Err(refusal) => self.invalid(link_id, &refusal),
+        };
+        self.decoder = Some(decoder);
+        self.counters.lines += u64::from(flow != Flow::Again);
+        flow
+    }
+
+    fn on_message(&mut self, link_id: LinkId, message: &ClientMessage) -> Flow {
+        match *message {
+            ClientMessage::Activity { username, secret, ref activity } => {
+                self.on_activity(link_id, username, secret, activity)
+            }
+            ClientMessage::Login { username, secret } => self.on_login(link_id, username, secret),
+            ClientMessage::Register { username, secret } => self.on_register(link_id, username, secret),
+            ClientMessage::Logout => self.on_logout(link_id),
+            ClientMessage::Invalid { info } => {
+                self.counters.complaints += 1;
+                log::debug!("link {link_id}: its client complains: {info:?}");
+                Flow::Next
+            }
+        }
+    }
+
+    fn invalid(&mut self, link_id: LinkId, refusal: &Refusal) -> Flow {
+        self.reply_and_close(link_id, "INVALID_MESSAGE", &refusal.to_string(), CloseReason::Invalid)
+    }
+
+    /// Anything but a connection or a line happened.
+    pub fn handle(&mut self, now: Time, input: Input) {
+        self.now = now;
+        match input {
+            Input::Time => self.on_time(),
+            Input::Overlong(link) => self.on_overlong(link),
+            Input::Eof(link) => self.on_eof(link),
+            Input::Closed { link, unacknowledged } => self.on_closed(link, unacknowledged),
+            Input::Settled { session, claimant, unacknowledged, stalled } => {
+                self.on_settled(session, claimant, unacknowledged, stalled);
+            }
+            Input::Hashed(link, hashed) => self.on_hashed(link, hashed),
+            Input::Stop => self.on_stop(),
+        }
+    }
+
+    /// The next thing the node wants done.
+    pub fn action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// How long from `now` the node can wait for input; none for ever.
+    pub fn timeout(&self, now: Time) -> Option<Duration> {
+        if self.delivery.is_pending() || !self.actions.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.timers.next().map(|at| at.since(now))
+    }
+
+    /// What is to be done with the bytes that come from this link.
+    pub fn reading(&self, link_id: LinkId) -> Reading {
+        match self.link(link_id).map(|link| link.phase) {
+            Some(Phase::Silent | Phase::Online) => Reading::Take(self.limits.line_bytes),
+            Some(Phase::New | Phase::Claimed) => Reading::Take(STRANGER_LINE_BYTES.min(self.limits.line_bytes)),
+            Some(Phase::Hashing | Phase::Claiming | Phase::Refusing) => Reading::Hold,
+            Some(Phase::Closing | Phase::Draining | Phase::Gone) | None => Reading::Discard,
+        }
+    }
+
+    /// Links that are there, closing ones too.
+    pub fn links(&self) -> usize {
+        self.links.len()
+    }
+
+    /// Names that are registered.
+    pub fn names(&self) -> usize {
+        self.registry.len()
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn link(&self, link_id: LinkId) -> Option<&Link> {
+        self.links.get(link_id.slot as usize).filter(|link| link.generation == link_id.generation)
+    }
+
+    fn link_mut(&mut self, link_id: LinkId) -> Option<&mut Link> {
+        self.links.get_mut(link_id.slot as usize).filter(|link| link.generation == link_id.generation)
+    }
+
+    /// Says something to everybody.
+    fn say(&mut self, name: &str, activity: &Activity) -> Result<(), Refusal> {
+        self.frame.clear();
+        encode::broadcast(&mut self.frame, activity, name, self.limits.line_bytes)?;
+        self.delivery.feed.append(&self.frame);
+        self.counters.activities += 1;
+        self.counters.feed_bytes += self.frame.len() as u64;
+        Ok(())
+    }
+
+    fn on_time(&mut self) {
+        self.delivery.start_turn();
+        while let Some(timer) = self.timers.expired(self.now) {
+            match timer {
+                Timer::Login(link) => self.on_no_login(link),
+                Timer::Refusal(link) => {
+                    if self.link(link).is_some_and(|l| l.phase == Phase::Refusing) {
+                        self.begin_close(link);
+                    }
+                }
+                Timer::Silent(link) => {
+                    if let Some(l) = self.link_mut(link).filter(|l| l.phase == Phase::Silent) {
+                        l.phase = Phase::Online;
+                        self.enqueue(link);
+                    }
+                }
+                Timer::Closing(link) => self.on_closing(link),
+                Timer::Drain(link) => {
+                    if self.link(link).is_some_and(|l| l.phase == Phase::Draining) {
+                        self.abandon(link);
+                    }
+                }
+                Timer::Away(user) => self.on_away(user),
+                Timer::Verifier(user) => self.on_verifier(user),
+            }
+        }
+    }
+
+    fn on_no_login(&mut self, link_id: LinkId) {
+        let waits = |l: &Link| l.phase == Phase::New && l.aside.as_ref().is_some_and(|a| a.hashed.is_none());
+        if self.link(link_id).is_some_and(waits) {
+            let info = format!("no LOGIN within {} s", self.limits.login.as_secs_f32());
+            self.reply_and_close(link_id, "INVALID_MESSAGE", &info, CloseReason::NoLogin);
+        }
+    }
+
+    fn on_overlong(&mut self, link_id: LinkId) {
+        if let Reading::Take(limit) = self.reading(link_id) {
+            self.invalid(link_id, &Refusal::LineTooLong(limit));
+        }
+    }
+
+    fn on_stop(&mut self) {
+        let all: Vec<LinkId> = self.links.iter().map(|(slot, link)| link::id(slot, link)).collect();
+        for link_id in all {
+            let phase = self.links[link_id.slot as usize].phase;
+            if !matches!(phase, Phase::Closing | Phase::Draining | Phase::Gone) {
+                self.close(link_id, CloseReason::Stopping);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! The registry: who has which name, and how a secret is checked.
+//!
+//! A record is slow to check on purpose (Argon2id, done by the shell's threads). After a success the name
+//! has a *verifier*, a keyed digest of name and secret that takes no time and is kept in memory only: it
+//! serves re-logins and every ACTIVITY_MESSAGE, and no secret is ever kept.
+
+use std::hash::{BuildHasher, Hasher};
+
+use hashbrown::HashTable;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use siphasher::sip::SipHasher13;
+
+use super::mailbox::Mailbox;
+use crate::base::id::UserId;
+use crate::base::time::Time;
+
+/// A seed for hash tables: chosen by the shell, so that names cannot be chosen to collide and yet a
+/// simulated run repeats.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seed(u64, u64);
+
+impl Seed {
+    pub fn new(a: u64, b: u64) -> Seed {
+        Seed(a, b)
+    }
+}
+
+impl BuildHasher for Seed {
+    type Hasher = SipHasher13;
+    fn build_hasher(&self) -> SipHasher13 {
+        SipHasher13::new_with_keys(self.0, self.1)
+    }
+}
+
+/// What is kept of a secret: Argon2id of it, with the salt and the cost it was made at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Drawn for this record.
+    pub salt: [u8; 16],
+    /// The digest.
+    pub digest: [u8; 32],
+    /// KiB of memory it took.
+    pub kib: u32,
+    /// Passes over that memory.
+    pub passes: u32,
+}
+
+/// A keyed digest of name and secret, HMAC-SHA256 cut to 128 bits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Verifier([u8; 16]);
+
+impl Verifier {
+    /// Compares in constant time.
+    pub fn matches(&self, other: &Verifier) -> bool {
+        let different = self.0.iter().zip(&other.0).fold(0, |d, (a, b)| d | (a ^ b));
+        std::hint::black_box(different) == 0
+    }
+}
+
+/// One registered name.
+#[derive(Debug)]
+pub(super) struct User {
+    pub name: Box<str>,
+    pub record: Record,
+    /// The fast check, while it is known.
+    pub verifier: Option<Verifier>,
+    /// When the last session ended; means something while there is none.
+    pub idle_since: Time,
+    /// The newest session's slot, or `NO_SLOT`; the others hang on it as a list.
+    pub newest: u32,
+    /// What the name is owed.
+    pub mailbox: Option<Box<Mailbox>>,
+    /// Its away deadline is set: at most one a name, however often it comes and goes.
+    pub away_set: bool,
+    /// Its verifier deadline is set.
+    pub verifier_set: bool,
+}
+
+/// No link.
+pub(super) const NO_SLOT: u32 = u32::MAX;
+
+/// All names. They are never removed, so a [`UserId`] stays good.
+pub(super) struct Registry {
+    users: Vec<User>,
+    index: HashTable<u32>,
+    seed: Seed,
+    mac: Hmac<Sha256>,
+    names_max: usize,
+}
+
+impl Registry {
+    /// An empty registry whose verifiers are made with `key`.
+    pub fn new(seed: Seed, key: &[u8; 32], names_max: usize) -> Registry {
+        let mac = Hmac::new_from_slice(key).expect("HMAC takes keys of any length");
+        Registry { users: Vec::new(), index: HashTable::new(), seed, mac, names_max }
+    }
+
+    pub fn len(&self) -> usize {
+        self.users.len()
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.users.len() >= self.names_max.min(NO_SLOT as usize)
+    }
+
+    pub fn find(&self, name: &str) -> Option<UserId> {
+        let same = |i: &u32| &*self.users[*i as usize].name == name;
+        self.index.find(self.hash(name), same).copied().map(UserId)
+    }
+
+    /// Adds a name that is not there yet.
+    pub fn add(&mut self, now: Time, name: &str, record: Record, verifier: Verifier) -> UserId {
+        debug_assert!(self.find(name).is_none() && !self.is_full());
+        let id = self.users.len() as u32;
+        self.users.push(User {
+            name: name.into(),
+            record,
+            verifier: Some(verifier),
+            idle_since: now,
+            newest: NO_SLOT,
+            mailbox: None,
+            away_set: false,
+            verifier_set: false,
+        });
+        let (users, seed) = (&self.users, self.seed);
+        let rehash = |i: &u32| hash(seed, &users[*i as usize].name);
+        self.index.insert_unique(hash(seed, name), id, rehash);
+        UserId(id)
+    }
+
+    pub fn user(&self, id: UserId) -> &User {
+        &self.users[id.0 as usize]
+    }
+
+    pub fn user_mut(&mut self, id: UserId) -> &mut User {
+        &mut self.users[id.0 as usize]
+    }
+
+    /// The verifier that `name` with `secret` has, whether it is registered or not.
+    pub fn verifier(&self, name: &str, secret: &str) -> Verifier {
+        let mut mac = self.mac.clone();
+        mac.update(name.as_bytes());
+        mac.update(&[0]);
+        mac.update(secret.as_bytes());
+        let digest = mac.finalize().into_bytes();
+        let mut short = [0; 16];
+        short.copy_from_slice(&digest[..16]);
+        Verifier(short)
+    }
+
+    fn hash(&self, name: &str) -> u64 {
+        hash(self.seed, name)
+    }
+}
+
+fn hash(seed: Seed, name: &str) -> u64 {
+    let mut hasher = seed.build_hasher();
+    hasher.write(name.as_bytes());
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_and_verifiers_tell_pairs_apart() {
+        let mut registry = Registry::new(Seed::new(1, 2), &[7; 32], 1000);
+        let record = Record { salt: [0; 16], digest: [0; 32], kib: 8, passes: 1 };
+        for i in 0..1000 {
+            let name = format!("user{i}");
+            let verifier = registry.verifier(&name, "s");
+            assert_eq!(registry.add(Time::START, &name, record.clone(), verifier), UserId(i));
+        }
+        assert!(registry.is_full());
+        assert_eq!(registry.find("user77"), Some(UserId(77)));
+        assert_eq!(registry.find("user1000"), None);
+        let known = registry.user(UserId(5)).verifier.unwrap();
+        assert!(known.matches(&registry.verifier("user5", "s")));
+        assert!(!known.matches(&registry.verifier("user5", "S")));
+        assert!(!registry.verifier("ab", "c").matches(&registry.verifier("a", "bc")));
+    }
+}

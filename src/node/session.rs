@@ -1,0 +1,363 @@
+//! From a name and a secret to a session, and what a session may say.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use zeroize::Zeroizing;
+
+use super::counters::CloseReason;
+use super::hashing::{HashJob, HashTask, Hashed};
+use super::link::{Phase, Who};
+use super::registry::{NO_SLOT, Verifier};
+use super::{Action, Node, Timer};
+use crate::base::id::{LinkId, UserId};
+use crate::base::limits::{NAME_CHARS, SECRET_BYTES, SETTLED_SESSIONS, SILENT};
+use crate::base::spans::Spans;
+use crate::wire::line::Flow;
+use crate::wire::message::{ANONYMOUS, Activity};
+
+/// Whether a link may become a session.
+enum Admission {
+    Granted(Who),
+    /// Something has to be found out first; the line comes again.
+    Later,
+    Refused(String),
+}
+
+impl Node {
+    pub(super) fn on_register(&mut self, link_id: LinkId, name: &str, secret: &str) -> Flow {
+        if self.links[link_id.slot as usize].is_session() {
+            let info = "this connection is logged in; LOGOUT, then register on a new one";
+            return self.reply_and_close(link_id, "INVALID_MESSAGE", info, CloseReason::Invalid);
+        }
+        let refusal = match refuse_name(name).or_else(|| refuse_secret(secret)) {
+            Some(why) => Some(why),
+            None if self.registry.find(name).is_some() => {
+                Some(format!("{name} is already registered with the system"))
+            }
+            None if self.registry.is_full() => {
+                Some(format!("the server's registry is full at {} names", self.limits.names))
+            }
+            None => None,
+        };
+        if let Some(why) = refusal {
+            self.counters.registrations_refused += 1;
+            return self.reply_and_close(link_id, "REGISTER_FAILED", &why, CloseReason::RegisterFailed);
+        }
+        let Some(record) = self.links[link_id.slot as usize].made() else {
+            let task = HashTask::Make { kib: self.limits.hash_kib, passes: self.limits.hash_passes };
+            return self.hash(link_id, secret, task);
+        };
+        let verifier = self.registry.verifier(name, secret);
+        let user = self.registry.add(self.now, name, record, verifier);
+        self.counters.registrations += 1;
+        log::debug!("link {link_id}: registered {name:?}");
+        self.start(link_id, Who::User(user), Phase::Silent);
+        self.answer(link_id, "REGISTER_SUCCESS", &format!("register success for {name}"));
+        Flow::Next
+    }
+
+    pub(super) fn on_login(&mut self, link_id: LinkId, name: &str, secret: &str) -> Flow {
+        let link = &self.links[link_id.slot as usize];
+        if link.is_session() {
+            return self.on_login_again(link_id, name, secret);
+        }
+        match self.admit(link_id, name, secret) {
+            Admission::Later => Flow::Again,
+            Admission::Refused(why) => self.refuse(link_id, "LOGIN_FAILED", &why, CloseReason::LoginFailed),
+            Admission::Granted(who) => {
+                self.start(link_id, who, Phase::Online);
+                self.login_success(link_id, name)
+            }
+        }
+    }
+
+    /// LOGIN on a connection that is a session already: the end of a silent one's silence, or a client
+    /// that asks twice.
+    fn on_login_again(&mut self, link_id: LinkId, name: &str, secret: &str) -> Flow {
+        let own = self.own_name(link_id);
+        if own != name {
+            let info = format!("this connection is logged in as {own}; log in as {name} on a new one");
+            return self.reply_and_close(link_id, "LOGIN_FAILED", &info, CloseReason::LoginFailed);
+        }
+        if !self.is_own(link_id, name, secret) {
+            self.counters.logins_refused += 1;
+            return self.refuse(link_id, "LOGIN_FAILED", WRONG, CloseReason::LoginFailed);
+        }
+        self.links[link_id.slot as usize].phase = Phase::Online;
+        self.login_success(link_id, name)
+    }
+
+    fn login_success(&mut self, link_id: LinkId, name: &str) -> Flow {
+        self.counters.logins += 1;
+        log::debug!("link {link_id}: logged in as {name:?}");
+        self.answer(link_id, "LOGIN_SUCCESS", &format!("logged in as user {name}"));
+        Flow::Next
+    }
+
+    pub(super) fn on_logout(&mut self, link_id: LinkId) -> Flow {
+        self.links[link_id.slot as usize].logged_out = true;
+        self.close(link_id, CloseReason::Logout);
+        Flow::Pause
+    }
+
+    pub(super) fn on_activity(
+        &mut self,
+        link_id: LinkId,
+        name: &str,
+        secret: &str,
+        activity: &Activity,
+    ) -> Flow {
+        if !self.links[link_id.slot as usize].is_session() {
+            match self.admit(link_id, name, secret) {
+                Admission::Later => return Flow::Again,
+                Admission::Refused(why) => {
+                    return self.refuse(link_id, "AUTHENTICATION_FAIL", &why, CloseReason::AuthenticationFail);
+                }
+                Admission::Granted(who) => self.start(link_id, who, Phase::Silent),
+            }
+        } else if !self.is_own(link_id, name, secret) {
+            let info = "the name or the secret is not the one this connection is logged in with";
+            return self.reply_and_close(link_id, "AUTHENTICATION_FAIL", info, CloseReason::AuthenticationFail);
+        }
+        match self.say(name, activity) {
+            Ok(()) => Flow::Next,
+            Err(refusal) => {
+                let info = refusal.to_string();
+                self.reply_and_close(link_id, "INVALID_MESSAGE", &info, CloseReason::Invalid)
+            }
+        }
+    }
+
+    /// The name the session is logged in with.
+    fn own_name(&self, link_id: LinkId) -> &str {
+        match self.links[link_id.slot as usize].who {
+            Who::User(user) => &self.registry.user(user).name,
+            _ => ANONYMOUS,
+        }
+    }
+
+    /// True when this is the pair the session is logged in with. Nobody has a secret for `anonymous`, so
+    /// none is looked at.
+    fn is_own(&self, link_id: LinkId, name: &str, secret: &str) -> bool {
+        match self.links[link_id.slot as usize].who {
+            Who::Nobody => false,
+            Who::Anonymous => name == ANONYMOUS,
+            Who::User(user) => {
+                let user = self.registry.user(user);
+                let matches = |known: Verifier| known.matches(&self.registry.verifier(name, secret));
+                *user.name == *name && user.verifier.is_some_and(matches)
+            }
+        }
+    }
+
+    /// May this link become a session of `name`? Asks for a hash or for the name's older sessions to be
+    /// settled where that has to be known first.
+    fn admit(&mut self, link_id: LinkId, name: &str, secret: &str) -> Admission {
+        if name == ANONYMOUS {
+            return Admission::Granted(Who::Anonymous);
+        }
+        let link = &mut self.links[link_id.slot as usize];
+        let claimed = link.phase == Phase::Claimed;
+        let hashed = link.aside.as_mut().and_then(|aside| aside.hashed.take());
+        let address = link.aside.as_ref().map_or(NOWHERE, |aside| aside.address);
+        if let Some(wait) = self.guesses.wait(self.now, address, name) {
+            self.counters.logins_limited += 1;
+            let seconds = wait.as_secs() + 1;
+            return Admission::Refused(format!(
+                "too many failed logins as {name} from this address; try again in {seconds} s"
+            ));
+        }
+        let user = self.registry.find(name);
+        let verifier = self.registry.verifier(name, secret);
+        if let (Some(user), Some(Hashed::Verified(true))) = (user, &hashed) {
+            self.registry.user_mut(user).verifier = Some(verifier);
+        }
+        let right = user.map(|user| (user, self.registry.user(user).verifier.map(|known| known.matches(&verifier))));
+        match right {
+            Some((user, Some(true))) if claimed || !self.claim(link_id, user) => {
+                Admission::Granted(Who::User(user))
+            }
+            Some((_, Some(true))) => Admission::Later,
+            Some((user, None)) if hashed.is_none() && secret.len() <= SECRET_BYTES => {
+                self.hash(link_id, secret, HashTask::Verify(self.registry.user(user).record.clone()));
+                Admission::Later
+            }
+            _ => {
+                self.guesses.failed(self.now, address, name);
+                self.counters.logins_refused += 1;
+                Admission::Refused(WRONG.to_owned())
+            }
+        }
+    }
+
+    /// Asks for a hash on the link's behalf; its line comes again with the result.
+    fn hash(&mut self, link_id: LinkId, secret: &str, task: HashTask) -> Flow {
+        let link = &mut self.links[link_id.slot as usize];
+        link.phase = Phase::Hashing;
+        let address = link.aside.as_ref().map_or(NOWHERE, |aside| aside.address);
+        let secret = Zeroizing::new(secret.as_bytes().to_vec());
+        self.hashes.push(address, HashJob { link: link_id, secret, task });
+        self.give_hashes();
+        Flow::Again
+    }
+
+    pub(super) fn on_hashed(&mut self, link_id: LinkId, hashed: Hashed) {
+        self.hashes.done();
+        self.counters.hashes += 1;
+        if let Some(link) = self.link_mut(link_id).filter(|link| link.phase == Phase::Hashing)
+            && let Some(aside) = link.aside.as_mut()
+        {
+            aside.hashed = Some(hashed);
+            link.phase = Phase::New;
+            self.actions.push_back(Action::Resume(link_id));
+        }
+        self.give_hashes();
+    }
+
+    fn give_hashes(&mut self) {
+        while let Some(job) = self.hashes.next() {
+            if self.link(job.link).is_some_and(|link| link.phase == Phase::Hashing) {
+                self.actions.push_back(Action::Hash(job));
+            } else {
+                self.hashes.done();
+            }
+        }
+    }
+
+    /// Has the name's other sessions read dry and their unacknowledged bytes counted before a new one
+    /// starts: so that what they said comes first and what hangs in them is not lost. False if there are none.
+    fn claim(&mut self, link_id: LinkId, user: UserId) -> bool {
+        let mut slot = self.registry.user(user).newest;
+        let mut n = 0;
+        while slot != NO_SLOT && n < SETTLED_SESSIONS as u32 {
+            let session = super::link::id(slot as usize, &self.links[slot as usize]);
+            self.actions.push_back(Action::Settle { session, claimant: link_id });
+            slot = self.links[slot as usize].older;
+            n += 1;
+        }
+        self.counters.sessions_unsettled += u64::from(slot != NO_SLOT);
+        if n > 0 {
+            let link = &mut self.links[link_id.slot as usize];
+            link.phase = Phase::Claiming;
+            link.aside.as_mut().expect("a link that is no session has one").unsettled = n;
+        }
+        n > 0
+    }
+
+    /// An older session was read dry, `unacknowledged` bytes of its stream are still on the way.
+    pub(super) fn on_settled(&mut self, session: LinkId, claimant: LinkId, unacknowledged: u64, stalled: bool) {
+        let tail = self.delivery.feed.tail();
+        let mut found = None;
+        if let Some(link) = self.link(session).filter(|link| link.phase != Phase::Gone) {
+            if matches!(link.phase, Phase::Closing | Phase::Draining) {
+                self.end_session(session, unacknowledged);
+                self.abandon(session);
+            } else if stalled {
+                self.end_session(session, unacknowledged);
+                self.abort(session, CloseReason::Stalled);
+            } else if unacknowledged > 0 || link.spans.owed(tail) > 0 {
+                found = Some(self.unconfirmed(session, unacknowledged));
+            }
+        }
+        let Some(link) = self.link_mut(claimant).filter(|link| link.phase == Phase::Claiming) else { return };
+        let Some(aside) = link.aside.as_mut() else { return };
+        if let Some(spans) = found {
+            aside.claimed = aside.claimed.union(&spans);
+        }
+        aside.unsettled -= 1;
+        if aside.unsettled == 0 {
+            link.phase = Phase::Claimed;
+            self.actions.push_back(Action::Resume(claimant));
+        }
+    }
+
+    /// Makes the link a session, owed what its name was owed and everything from now on.
+    fn start(&mut self, link_id: LinkId, who: Who, phase: Phase) {
+        let tail = self.delivery.feed.tail();
+        let link = &mut self.links[link_id.slot as usize];
+        let claimed = link.aside.take().map_or(Spans::NOTHING, |aside| aside.claimed);
+        let spans = match who {
+            Who::User(user) => self.take_owed(user, claimed).union(&Spans::open(tail)),
+            _ => Spans::open(tail),
+        };
+        let link = &mut self.links[link_id.slot as usize];
+        link.sent = super::sent::Sent::new(spans.current().map_or(tail, |r| r.from), tail);
+        link.spans = spans;
+        link.who = who;
+        link.phase = phase;
+        if phase == Phase::Silent {
+            self.timers.set(self.now + SILENT, Timer::Silent(link_id));
+        }
+        if let Who::User(user) = who {
+            self.attach(link_id, user);
+        }
+        let links = &self.links;
+        self.timers.forget_logins(|id| {
+            links.get(id.slot as usize).is_none_or(|l| l.generation != id.generation || l.aside.is_none())
+        });
+    }
+
+    /// What the next session of `user` is owed: by its mailbox, and by older sessions that hang (`claimed`),
+    /// as far as the feed still has it.
+    fn take_owed(&mut self, user: UserId, claimed: Spans) -> Spans {
+        let (now, away) = (self.now, self.limits.away);
+        let entry = self.registry.user_mut(user);
+        let mut owed = claimed;
+        if let Some(mailbox) = entry.mailbox.as_mut() {
+            self.counters.mailboxes_expired += mailbox.expire(now, away);
+            if let Some(kept) = mailbox.take() {
+                owed = owed.union(&kept);
+                self.counters.resumed += 1;
+            }
+        }
+        entry.mailbox.take_if(|mailbox| mailbox.is_empty());
+        let feed = &self.delivery.feed;
+        let asked = owed.owed(feed.tail());
+        if owed.current().is_some_and(|r| r.from < feed.head()) {
+            owed = owed.above(feed.first_border());
+        }
+        let lost = asked - owed.owed(feed.tail());
+        self.counters.resumed_bytes += asked - lost;
+        if lost > 0 {
+            self.counters.lost_bytes += lost;
+            log::warn!("{:?} came back to {lost} bytes that had left the feed", entry.name);
+        }
+        owed
+    }
+
+    fn attach(&mut self, link_id: LinkId, user: UserId) {
+        let older = std::mem::replace(&mut self.registry.user_mut(user).newest, link_id.slot);
+        self.links[link_id.slot as usize].older = older;
+        if older != NO_SLOT {
+            self.links[older as usize].newer = link_id.slot;
+        }
+    }
+}
+
+/// The same text for a wrong secret and an unknown name.
+const WRONG: &str = "wrong username or secret";
+
+/// Where no address is known: only before a test's link has one.
+const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+fn refuse_name(name: &str) -> Option<String> {
+    match name {
+        ANONYMOUS => Some(format!("the name {ANONYMOUS} needs no registration; log in with it, or choose another")),
+        "" => Some("the name is empty; choose one".to_owned()),
+        _ if name.chars().count() > NAME_CHARS => {
+            Some(format!("the name is longer than {NAME_CHARS} characters; choose a shorter one"))
+        }
+        _ if name.chars().any(char::is_control) => {
+            Some("the name has a control character; choose another".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn refuse_secret(secret: &str) -> Option<String> {
+    match secret.len() {
+        0 => Some("the secret is empty; send one".to_owned()),
+        1..=SECRET_BYTES => None,
+        _ => Some(format!("the secret is longer than {SECRET_BYTES} bytes; choose a shorter one")),
+    }
+}

@@ -1,0 +1,104 @@
+//! Deadlines. Every kind lasts equally long for all, so each kind is a queue that is in order by
+//! itself: setting one is a push, and an idle session has none at all.
+//!
+//! Nothing is cancelled. A deadline that no longer means anything is recognised when it is reached: by
+//! the generation in its link's id, or by what it finds there.
+
+use std::collections::VecDeque;
+
+use crate::base::id::{LinkId, UserId};
+use crate::base::time::Time;
+
+/// What a deadline is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timer {
+    /// The connection must have logged in.
+    Login(LinkId),
+    /// The refusal may be sent.
+    Refusal(LinkId),
+    /// The silent session gets its broadcasts.
+    Silent(LinkId),
+    /// The closing link must have taken bytes.
+    Closing(LinkId),
+    /// The half-closed link must have said EOF.
+    Drain(LinkId),
+    /// What this name was owed may have grown too old.
+    Away(UserId),
+    /// The name's fast check may be forgotten.
+    Verifier(UserId),
+}
+
+const KINDS: usize = 7;
+
+impl Timer {
+    fn kind(self) -> usize {
+        match self {
+            Timer::Login(_) => 0,
+            Timer::Refusal(_) => 1,
+            Timer::Silent(_) => 2,
+            Timer::Closing(_) => 3,
+            Timer::Drain(_) => 4,
+            Timer::Away(_) => 5,
+            Timer::Verifier(_) => 6,
+        }
+    }
+}
+
+/// One queue a kind. Invariant: each rises.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    queues: [VecDeque<(Time, Timer)>; KINDS],
+}
+
+impl Timers {
+    /// Sets a deadline. Those of one kind must be set in order, which a constant duration does.
+    pub fn set(&mut self, at: Time, timer: Timer) {
+        let queue = &mut self.queues[timer.kind()];
+        debug_assert!(queue.back().is_none_or(|(last, _)| *last <= at));
+        queue.push_back((at, timer));
+    }
+
+    /// The earliest deadline, also one that no longer means anything.
+    pub fn next(&self) -> Option<Time> {
+        self.queues.iter().filter_map(|q| q.front().map(|(at, _)| *at)).min()
+    }
+
+    /// Takes one deadline that is reached.
+    pub fn expired(&mut self, now: Time) -> Option<Timer> {
+        let due = |q: &&mut VecDeque<(Time, Timer)>| q.front().is_some_and(|(at, _)| *at <= now);
+        self.queues.iter_mut().find(due)?.pop_front().map(|(_, timer)| timer)
+    }
+
+    /// Takes login deadlines from the front while `done` says that they no longer mean anything, so
+    /// that a storm of logins does not leave one behind for each.
+    pub fn forget_logins(&mut self, done: impl Fn(LinkId) -> bool) {
+        let queue = &mut self.queues[0];
+        while let Some((_, Timer::Login(id))) = queue.front()
+            && done(*id)
+        {
+            queue.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn deadlines_come_in_order_and_only_when_reached() {
+        let id = |slot| LinkId { slot, generation: 1 };
+        let at = |ms| Time::START + Duration::from_millis(ms);
+        let mut timers = Timers::default();
+        timers.set(at(20), Timer::Login(id(1)));
+        timers.set(at(30), Timer::Login(id(2)));
+        timers.set(at(10), Timer::Drain(id(3)));
+        assert_eq!(timers.next(), Some(at(10)));
+        assert_eq!(timers.expired(at(9)), None);
+        assert_eq!(timers.expired(at(10)), Some(Timer::Drain(id(3))));
+        assert_eq!(timers.expired(at(20)), Some(Timer::Login(id(1))));
+        timers.forget_logins(|link| link.slot == 2);
+        assert_eq!(timers.next(), None);
+    }
+}

@@ -1,0 +1,118 @@
+//! What a client can say, borrowed from the line it came in, and why a line is refused.
+
+use std::fmt;
+
+use crate::base::limits::JSON_DEPTH;
+
+/// The user name that needs no registration and no secret.
+pub const ANONYMOUS: &str = "anonymous";
+
+/// One line from a client. Names and secrets are decoded; the activity is the client's own bytes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ClientMessage<'a> {
+    /// Make this name mine.
+    Register {
+        /// The name asked for.
+        username: &'a str,
+        /// The secret that later logins must show; empty when absent or null.
+        secret: &'a str,
+    },
+    /// Start a session.
+    Login {
+        /// A registered name or `anonymous`.
+        username: &'a str,
+        /// Empty when absent or null.
+        secret: &'a str,
+    },
+    /// End this session.
+    Logout,
+    /// Say something to everybody.
+    Activity {
+        /// Must be the session's name.
+        username: &'a str,
+        /// Must be the session's secret; empty when absent or null.
+        secret: &'a str,
+        /// What is said.
+        activity: Activity<'a>,
+    },
+    /// The client complains about a line of ours.
+    Invalid {
+        /// Its complaint.
+        info: &'a str,
+    },
+}
+
+/// The members of a JSON object as the client wrote them, between the braces, without any
+/// `authenticated_user` of its own. They come in two pieces because one may be cut out in the middle.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Activity<'a> {
+    /// The members before the cut; ends in a comma if `back` is not empty.
+    pub front: &'a [u8],
+    /// The members behind the cut.
+    pub back: &'a [u8],
+    /// True when there is no member at all.
+    pub is_empty: bool,
+}
+
+/// Why a line is answered with INVALID_MESSAGE. The text is what the client is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Not JSON at all.
+    NotJson,
+    /// JSON, but not an object.
+    NotAnObject,
+    /// Nested deeper than [`JSON_DEPTH`].
+    TooDeep,
+    /// A number that no 64-bit integer or double can hold, or that is not JSON's.
+    Number,
+    /// A `\u` escape that is no character: half a surrogate pair, or not four hex digits.
+    Escape,
+    /// One key twice, at the top of the line or of the activity.
+    RepeatedKey(String),
+    /// No `command`.
+    NoCommand,
+    /// A command clients do not have.
+    UnknownCommand(String),
+    /// A field that must be there and a string.
+    NeedsString(&'static str, &'static str),
+    /// `activity` absent or not an object.
+    NeedsActivity,
+    /// The line is longer than so many bytes.
+    LineTooLong(usize),
+    /// What would be sent to everybody is longer than so many bytes.
+    BroadcastTooLong(usize),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::NotJson => write!(f, "the line is not valid JSON; send one JSON object a line"),
+            Refusal::NotAnObject => write!(f, "the line is not a JSON object; send one JSON object a line"),
+            Refusal::TooDeep => write!(f, "the line is nested deeper than {JSON_DEPTH} levels"),
+            Refusal::Number => write!(
+                f,
+                "the line has a number that is malformed or out of range: integers must fit 64 bits with a \
+                 sign, others a double"
+            ),
+            Refusal::Escape => {
+                write!(f, "the line has a \\u escape that is no character, such as half a surrogate pair")
+            }
+            Refusal::RepeatedKey(key) => write!(f, "the key \"{key}\" is there twice; send it once"),
+            Refusal::NoCommand => write!(f, "the line has no \"command\", or it is not a string"),
+            Refusal::UnknownCommand(name) => write!(
+                f,
+                "unknown command \"{name}\"; a client can send REGISTER, LOGIN, LOGOUT and ACTIVITY_MESSAGE"
+            ),
+            Refusal::NeedsString(command, field) => {
+                write!(f, "{command} needs \"{field}\", and it must be a string")
+            }
+            Refusal::NeedsActivity => {
+                write!(f, "ACTIVITY_MESSAGE needs \"activity\", and it must be an object")
+            }
+            Refusal::LineTooLong(limit) => write!(f, "the line is longer than the limit of {limit} bytes"),
+            Refusal::BroadcastTooLong(limit) => {
+                write!(f, "the broadcast made from this line is longer than the limit of {limit} bytes")
+            }
+        }
+    }
+}

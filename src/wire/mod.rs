@@ -1,0 +1,6 @@
+//! Floor 1: bytes ↔ messages. No state beyond reused buffers, no decision, no I/O.
+
+pub mod decode;
+pub mod encode;
+pub mod line;
+pub mod message;
