@@ -1,3 +1,4 @@
 pub mod base;
 pub mod node;
+pub mod server;
 pub mod wire;

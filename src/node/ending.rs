@@ -98,14 +98,14 @@ impl Node {
     /// The socket is closed; of its stream the last `unacknowledged` bytes did not arrive.
     pub(super) fn on_closed(&mut self, link_id: LinkId, unacknowledged: u64) {
         let Some(link) = self.link(link_id) else { return };
-        if !matches!(link.phase, Phase::Refusing | Phase::Closing | Phase::Draining | Phase::Gone) {
+        let phase = link.phase;
+        if !matches!(phase, Phase::Refusing | Phase::Closing | Phase::Draining | Phase::Gone) {
             self.count_close(link_id, CloseReason::Broken);
         }
-        let hashing = link.phase == Phase::Hashing;
         self.unfollow(link_id);
         self.end_session(link_id, unacknowledged);
         self.links.remove(link_id.slot as usize);
-        if hashing {
+        if phase == Phase::Hashing {
             let links = &self.links;
             let alive = |id: LinkId| links.get(id.slot as usize).is_some_and(|l| l.generation == id.generation);
             self.hashes.abandoned(alive);

@@ -58,6 +58,8 @@ pub enum Input {
     Time,
     /// The link's line is longer than its limit.
     Overlong(LinkId),
+    /// The link's line did not arrive in time while memory for half-received lines was short.
+    TooSlow(LinkId),
     /// The client ended its side of the connection; every line before was given.
     Eof(LinkId),
     /// The socket is closed, by us or by an error.
@@ -222,6 +224,7 @@ impl Node {
         match input {
             Input::Time => self.on_time(),
             Input::Overlong(link) => self.on_overlong(link),
+            Input::TooSlow(link) => drop(self.invalid(link, &Refusal::LineTooSlow)),
             Input::Eof(link) => self.on_eof(link),
             Input::Closed { link, unacknowledged } => self.on_closed(link, unacknowledged),
             Input::Settled { session, claimant, unacknowledged, stalled } => {

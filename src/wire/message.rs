@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::base::limits::JSON_DEPTH;
+use crate::base::limits::{INPUT_TURN, JSON_DEPTH};
 
 /// The user name that needs no registration and no secret.
 pub const ANONYMOUS: &str = "anonymous";
@@ -79,6 +79,8 @@ pub enum Refusal {
     NeedsActivity,
     /// The line is longer than so many bytes.
     LineTooLong(usize),
+    /// The line took longer than its turn of scarce memory.
+    LineTooSlow,
     /// What would be sent to everybody is longer than so many bytes.
     BroadcastTooLong(usize),
 }
@@ -110,6 +112,12 @@ impl fmt::Display for Refusal {
                 write!(f, "ACTIVITY_MESSAGE needs \"activity\", and it must be an object")
             }
             Refusal::LineTooLong(limit) => write!(f, "the line is longer than the limit of {limit} bytes"),
+            Refusal::LineTooSlow => write!(
+                f,
+                "the line did not arrive within {} s while the server was short of memory for half-received \
+                 lines; try again later",
+                INPUT_TURN.as_secs()
+            ),
             Refusal::BroadcastTooLong(limit) => {
                 write!(f, "the broadcast made from this line is longer than the limit of {limit} bytes")
             }

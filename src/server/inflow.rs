@@ -1,0 +1,125 @@
+//! Memory for half-received lines: little in all, and nobody's long line keeps another's out for long.
+//!
+//! While [`INPUT_BYTES`] are held, links that hold more than [`INPUT_FREE_BYTES`] are read one at a time.
+//! The one whose turn it is has [`INPUT_TURN`] to finish its line.
+
+use std::collections::VecDeque;
+
+use crate::base::id::LinkId;
+use crate::base::limits::{INPUT_BYTES, INPUT_FREE_BYTES, INPUT_TURN, SPARE_BUFFERS, TURN_READ_BYTES};
+use crate::base::time::Time;
+use crate::wire::line::Lines;
+
+/// The account of held bytes, and buffers that are free.
+#[derive(Debug, Default)]
+pub struct Inflow {
+    held: usize,
+    turn: Option<(LinkId, Time)>,
+    parked: VecDeque<LinkId>,
+    spare: Vec<Box<Lines>>,
+}
+
+impl Inflow {
+    /// A buffer to split lines with: the one the link holds, or an empty one.
+    pub fn take(&mut self, held: &mut Option<Box<Lines>>) -> Box<Lines> {
+        match held.take() {
+            Some(lines) => {
+                self.held -= lines.capacity();
+                lines
+            }
+            None => self.spare.pop().unwrap_or_default(),
+        }
+    }
+
+    /// Puts a buffer back: into the link if bytes are left in it, else among the free ones.
+    pub fn put(&mut self, mut lines: Box<Lines>, held: &mut Option<Box<Lines>>) {
+        if !lines.is_empty() {
+            self.held += lines.capacity();
+            *held = Some(lines);
+        } else if self.spare.len() < SPARE_BUFFERS {
+            lines.reset(TURN_READ_BYTES);
+            self.spare.push(lines);
+        }
+    }
+
+    /// The link is gone or will not be read again: its buffer is free.
+    pub fn release(&mut self, link: LinkId, held: &mut Option<Box<Lines>>) {
+        if held.is_some() {
+            let mut lines = self.take(held);
+            lines.reset(TURN_READ_BYTES);
+            self.put(lines, held);
+        }
+        self.turn.take_if(|(id, _)| *id == link);
+    }
+
+    /// May this link, which holds so many bytes, read more now? If not, it is told when by [`Inflow::next`].
+    pub fn may_read(&mut self, now: Time, link: LinkId, len: usize) -> bool {
+        if self.turn.is_some_and(|(id, _)| id == link) {
+            self.turn.take_if(|_| len <= INPUT_FREE_BYTES);
+            return true;
+        }
+        if self.held < INPUT_BYTES || len <= INPUT_FREE_BYTES {
+            return true;
+        }
+        if self.turn.is_none() {
+            self.turn = Some((link, now + INPUT_TURN));
+            return true;
+        }
+        self.parked.push_back(link);
+        false
+    }
+
+    /// A link whose turn it may be now.
+    pub fn next(&mut self) -> Option<LinkId> {
+        if self.turn.is_none() { self.parked.pop_front() } else { None }
+    }
+
+    /// The link whose turn is over without its line being complete.
+    pub fn late(&mut self, now: Time) -> Option<LinkId> {
+        self.turn.take_if(|(_, until)| *until <= now).map(|(link, _)| link)
+    }
+
+    /// When the turn that runs is over.
+    pub fn deadline(&self) -> Option<Time> {
+        self.turn.map(|(_, until)| until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::line::Flow;
+
+    fn id(slot: u32) -> LinkId {
+        LinkId { slot, generation: 1 }
+    }
+
+    #[test]
+    fn long_lines_take_turns_once_memory_is_short_and_short_lines_never_wait() {
+        let mut inflow = Inflow::default();
+        let mut hoards: Vec<Option<Box<Lines>>> = Vec::new();
+        while inflow.held < INPUT_BYTES {
+            let mut held = None;
+            let mut lines = inflow.take(&mut held);
+            lines.feed(&vec![b'x'; 1 << 20], 2 << 20, |_| Flow::Next);
+            inflow.put(lines, &mut held);
+            hoards.push(held);
+        }
+        let now = Time::START;
+        assert!(inflow.may_read(now, id(1), INPUT_FREE_BYTES));
+        assert!(inflow.may_read(now, id(2), 1 << 20), "the first gets the turn");
+        assert!(!inflow.may_read(now, id(3), 1 << 20));
+        assert_eq!((inflow.next(), inflow.late(now)), (None, None));
+        assert!(inflow.may_read(now, id(2), 0), "its line is complete: the turn ends");
+        assert_eq!(inflow.next(), Some(id(3)));
+        assert!(inflow.may_read(now, id(3), 1 << 20));
+        assert_eq!(inflow.deadline(), Some(now + INPUT_TURN));
+        assert_eq!(inflow.late(now + INPUT_TURN), Some(id(3)));
+        for (i, held) in hoards.iter_mut().enumerate() {
+            inflow.release(id(9 + i as u32), held);
+        }
+        assert_eq!(inflow.held, 0);
+        assert!(inflow.may_read(now, id(4), 1 << 20));
+        assert!(inflow.spare.iter().all(|lines| lines.capacity() <= TURN_READ_BYTES));
+    }
+}

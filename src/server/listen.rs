@@ -1,0 +1,63 @@
+//! Where clients connect: which addresses, and the socket options every connection inherits.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use mio::net::TcpListener;
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+
+use crate::base::limits::{BACKLOG, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KERNEL_SEND_ASK, USER_TIMEOUT};
+
+/// Which addresses to listen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bind {
+    /// This machine only: 127.0.0.1, and ::1 where there is one.
+    Loopback,
+    /// Every interface, IPv6 and IPv4.
+    Everywhere,
+    /// This address only.
+    Only(IpAddr),
+}
+
+/// Opens the listeners. With port 0 the system chooses one, the same for all of them.
+pub fn open(bind: Bind, port: u16) -> io::Result<Vec<TcpListener>> {
+    let (first, second) = match bind {
+        Bind::Loopback => (Ipv4Addr::LOCALHOST.into(), Some(Ipv6Addr::LOCALHOST.into())),
+        Bind::Everywhere => (Ipv6Addr::UNSPECIFIED.into(), None),
+        Bind::Only(address) => (address, None),
+    };
+    let one = match (listener(first, port), bind) {
+        // A machine without IPv6 has no [::].
+        (Err(e), Bind::Everywhere) if e.kind() != io::ErrorKind::AddrInUse => {
+            listener(Ipv4Addr::UNSPECIFIED.into(), port)?
+        }
+        (result, _) => result?,
+    };
+    let port = one.local_addr()?.port();
+    let mut all = vec![one];
+    match second.map(|address| listener(address, port)) {
+        Some(Ok(listener)) => all.push(listener),
+        Some(Err(e)) => log::info!("not listening on [::1]:{port}: {e}"),
+        None => {}
+    }
+    Ok(all)
+}
+
+/// Linux gives accepted sockets their listener's options, so a connection costs no call for them.
+fn listener(address: IpAddr, port: u16) -> io::Result<TcpListener> {
+    let address = SocketAddr::new(address, port);
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.set_tcp_nodelay(true)?;
+    socket.set_send_buffer_size(KERNEL_SEND_ASK)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(3);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(TcpListener::from_std(socket.into()))
+}

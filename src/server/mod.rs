@@ -1,0 +1,327 @@
+//! Floor 4: the mio server, the shell that drives a [`Node`] with real sockets and a real clock.
+//!
+//! One thread, one loop; every system call of the server is on this floor. The only other threads hash
+//! passwords. A turn is the one that [`crate::node`] describes.
+
+mod conn;
+mod inflow;
+mod listen;
+mod pool;
+mod sys;
+
+use std::io::{self, ErrorKind, IoSlice, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::net::TcpListener;
+use mio::{Events, Interest, Poll, Token, Waker};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook_mio::v1_0::Signals;
+
+pub use listen::Bind;
+
+use crate::base::id::LinkId;
+use crate::base::limits::{ACCEPT_RETRY, Limits, RESERVED_DESCRIPTORS, STOP, TURN_ACCEPTS, TURN_READ_BYTES};
+use crate::base::time::Time;
+use crate::node::{Action, Counters, Input, Node, Seeds};
+use conn::{Conn, find};
+use inflow::Inflow;
+use pool::Pool;
+
+const WAKER: Token = Token(usize::MAX);
+const SIGNALS: Token = Token(usize::MAX - 1);
+/// Listeners count down from here. No link has such a token: its slot would be above two thousand million.
+const LISTENER: usize = usize::MAX - 2;
+
+const _: () = assert!(usize::BITS == 64, "a token holds a slot and a generation");
+
+/// What a server is started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where it listens.
+    pub bind: Bind,
+    /// On which port; 0 lets the system choose.
+    pub port: u16,
+    /// Its bounds.
+    pub limits: Limits,
+}
+
+/// A running server.
+pub struct Server {
+    node: Node,
+    poll: Poll,
+    listeners: Vec<TcpListener>,
+    signals: Signals,
+    pool: Pool,
+    /// By slot, as the node gives them.
+    conns: Vec<Option<Conn>>,
+    open: usize,
+    open_max: usize,
+    /// Connections may be waiting to be accepted.
+    knocking: bool,
+    /// Not before then, because the machine is out of something.
+    accept_from: Time,
+    inflow: Inflow,
+    /// The one read buffer.
+    buffer: Box<[u8]>,
+    /// Links with more to read or to take than their last turn allowed.
+    again: Vec<LinkId>,
+    start: Instant,
+    /// The time of this turn.
+    now: Time,
+    stop_by: Option<Time>,
+}
+
+impl Server {
+    /// Opens the listeners and starts the threads. Nobody is served before [`Server::run`].
+    pub fn new(options: &Options) -> io::Result<Server> {
+        sys::return_big_blocks();
+        let descriptors = sys::raise_descriptors()?;
+        let open_max = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(16) as usize;
+        log::info!("descriptor limit {descriptors}: up to {open_max} connections");
+        let poll = Poll::new()?;
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1])?;
+        poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let mut listeners = listen::open(options.bind, options.port)?;
+        for (i, listener) in listeners.iter_mut().enumerate() {
+            poll.registry().register(listener, Token(LISTENER - i), Interest::READABLE)?;
+        }
+        Ok(Server {
+            node: Node::new(options.limits.clone(), &seeds()?),
+            poll,
+            listeners,
+            signals,
+            pool: Pool::new(options.limits.hash_threads, &waker)?,
+            conns: Vec::new(),
+            open: 0,
+            open_max,
+            knocking: false,
+            accept_from: Time::START,
+            inflow: Inflow::default(),
+            buffer: vec![0; TURN_READ_BYTES].into_boxed_slice(),
+            again: Vec::new(),
+            start: Instant::now(),
+            now: Time::START,
+            stop_by: None,
+        })
+    }
+
+    /// The addresses it listens on.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.listeners.iter().filter_map(|listener| listener.local_addr().ok())
+    }
+
+    /// Serves until SIGTERM or SIGINT.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        while self.stop_by.is_none_or(|by| self.node.links() > 0 && self.now < by) {
+            match self.poll.poll(&mut events, self.timeout()) {
+                Err(e) if e.kind() != ErrorKind::Interrupted => return Err(e),
+                _ => {}
+            }
+            self.turn(&events);
+        }
+        report(self.node.counters());
+        Ok(())
+    }
+
+    fn turn(&mut self, events: &Events) {
+        self.now = self.clock();
+        self.node.handle(self.now, Input::Time);
+        for link in std::mem::take(&mut self.again) {
+            self.pump(link);
+        }
+        for event in events {
+            self.on_event(event);
+        }
+        self.accept();
+        self.turn_of_long_lines();
+        self.actions();
+        loop {
+            self.flush();
+            if !self.actions() {
+                break;
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: &Event) {
+        match event.token() {
+            WAKER => {
+                while let Some((link, hashed)) = self.pool.take() {
+                    self.node.handle(self.now, Input::Hashed(link, hashed));
+                }
+            }
+            SIGNALS => self.on_signals(),
+            Token(n) if n > LISTENER - 8 => self.knocking = true,
+            Token(n) => {
+                let link = LinkId::unpack(n as u64);
+                if event.is_writable() {
+                    self.node.unblocked(link);
+                }
+                if event.is_read_closed() || event.is_error() {
+                    if let Some(conn) = self.conn(link) {
+                        conn.hung_up = true;
+                    }
+                    self.on_readable(link);
+                } else if event.is_readable() {
+                    self.on_readable(link);
+                }
+            }
+        }
+    }
+
+    /// Does what the node wants. False if there was nothing.
+    fn actions(&mut self) -> bool {
+        let mut any = false;
+        while let Some(action) = self.node.action() {
+            any = true;
+            match action {
+                Action::Hash(job) => self.pool.give(job),
+                Action::Settle { session, claimant } => self.settle(session, claimant),
+                Action::Resume(link) => self.pump(link),
+                Action::Shutdown(link) => self.shut(link),
+                Action::Close(link) => self.drop_conn(link),
+            }
+        }
+        any
+    }
+
+    /// Writes to every link that is owed something and takes it.
+    fn flush(&mut self) {
+        while let Some(link) = self.node.writable() {
+            let Some(conn) = find(&mut self.conns, link) else {
+                self.node.handle(self.now, Input::Closed { link, unacknowledged: 0 });
+                continue;
+            };
+            let transmit = self.node.transmit(link);
+            let [first, second, third] = transmit.parts;
+            let written = if second.is_empty() {
+                conn.stream.write(first)
+            } else {
+                conn.stream.write_vectored(&[IoSlice::new(first), IoSlice::new(second), IoSlice::new(third)])
+            };
+            let offered = transmit.len();
+            match written {
+                Ok(n) => {
+                    self.node.sent(link, n);
+                    if n < offered {
+                        self.node.blocked(link);
+                    }
+                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => self.node.blocked(link),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(_) => self.drop_conn(link),
+            }
+        }
+    }
+
+    /// Accepts what waits, as long as there are descriptors and this turn lasts. At the limit the rest stays
+    /// in the kernel's queue until somebody leaves.
+    fn accept(&mut self) {
+        if !self.knocking || self.now < self.accept_from {
+            return;
+        }
+        for _ in 0..TURN_ACCEPTS {
+            if self.open >= self.open_max {
+                return;
+            }
+            match self.listeners.iter().find_map(|l| l.accept().map_or_else(no_one, |new| Some(Ok(new)))) {
+                None => {
+                    self.knocking = false;
+                    return;
+                }
+                Some(Ok((stream, address))) => self.welcome(stream, address.ip()),
+                Some(Err(e)) => {
+                    log::warn!("accepting a connection failed: {e}; trying again in {ACCEPT_RETRY:?}");
+                    self.accept_from = self.now + ACCEPT_RETRY;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn welcome(&mut self, mut stream: mio::net::TcpStream, address: IpAddr) {
+        let link = self.node.connect(self.now, address);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(e) = self.poll.registry().register(&mut stream, Token(link.pack() as usize), interest) {
+            log::warn!("link {link}: cannot be watched: {e}");
+            self.node.handle(self.now, Input::Closed { link, unacknowledged: 0 });
+            return;
+        }
+        let slot = link.slot as usize;
+        if slot >= self.conns.len() {
+            self.conns.resize_with(slot + 1, || None);
+        }
+        self.conns[slot] = Some(Conn::new(link.generation, stream));
+        self.open += 1;
+    }
+
+    fn turn_of_long_lines(&mut self) {
+        if let Some(link) = self.inflow.late(self.now) {
+            self.node.handle(self.now, Input::TooSlow(link));
+            self.again.push(link);
+        }
+        while let Some(link) = self.inflow.next() {
+            self.pump(link);
+        }
+    }
+
+    fn on_signals(&mut self) {
+        let pending: Vec<i32> = self.signals.pending().collect();
+        for signal in pending {
+            if signal == SIGUSR1 {
+                report(self.node.counters());
+            } else if self.stop_by.is_some() {
+                log::warn!("stopping at once");
+                self.stop_by = Some(self.now);
+            } else {
+                log::info!("stopping: {} connections are told", self.open);
+                self.listeners.clear();
+                self.knocking = false;
+                self.node.handle(self.now, Input::Stop);
+                self.stop_by = Some(self.now + STOP);
+            }
+        }
+    }
+
+    /// How long the loop may sleep.
+    fn timeout(&self) -> Option<Duration> {
+        let now = self.clock();
+        let accepts = self.knocking && self.open < self.open_max;
+        if !self.again.is_empty() || (accepts && self.accept_from <= now) {
+            return Some(Duration::ZERO);
+        }
+        let accept = accepts.then_some(self.accept_from);
+        let deadlines = [self.inflow.deadline(), self.stop_by, accept].into_iter().flatten();
+        deadlines.map(|at| at.since(now)).chain(self.node.timeout(now)).min()
+    }
+
+    fn clock(&self) -> Time {
+        Time::from_start(self.start.elapsed())
+    }
+}
+
+/// Errors of `accept` that mean "nobody, or only somebody who left again".
+fn no_one<T>(error: io::Error) -> Option<io::Result<T>> {
+    let passing = [ErrorKind::WouldBlock, ErrorKind::ConnectionAborted, ErrorKind::Interrupted];
+    (!passing.contains(&error.kind())).then_some(Err(error))
+}
+
+fn seeds() -> io::Result<Seeds> {
+    let mut bytes = [0; 48];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
+    Ok(Seeds { verifiers: std::array::from_fn(|i| bytes[i]), tables: [word(32), word(40)] })
+}
+
+/// Logs what was counted, leaving out what never happened.
+fn report(counters: &Counters) {
+    let counts = counters.list().map(|(name, _, n)| (name.to_owned(), n));
+    let closed = crate::node::CloseReason::ALL.iter().map(|r| (format!("closed_{}", r.label()), counters.closed[*r as usize]));
+    let text: Vec<String> = counts.chain(closed).filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name}={n}")).collect();
+    log::info!("counted: {}", text.join(" "));
+}

@@ -1,0 +1,59 @@
+//! System calls that no library wraps as we need them. All of the crate's `unsafe` is here.
+#![expect(unsafe_code, reason = "calls into libc; each states why it is sound")]
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+/// Raises the descriptor limit to the hard limit. Returns the limit now in force.
+pub fn raise_descriptors() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls get a valid pointer to a local of the right type.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let wanted = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+    // SAFETY: as above.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &wanted) } != 0 {
+        return Ok(limit.rlim_cur);
+    }
+    Ok(wanted.rlim_cur)
+}
+
+/// Has the allocator give blocks above 256 KiB (hash memory, long lines) back to the system when they are
+/// freed, instead of learning to keep them.
+pub fn return_big_blocks() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: mallopt takes two integers; it is called before any thread is started.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10);
+    }
+}
+
+/// Bytes of the socket's stream that its peer has not acknowledged, a queued FIN counting one.
+pub fn unacknowledged(fd: RawFd) -> u64 {
+    let mut n: libc::c_int = 0;
+    // SAFETY: TIOCOUTQ (SIOCOUTQ on a socket) writes one int; the descriptor is the caller's open socket.
+    let failed = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &mut n) } != 0;
+    if failed { 0 } else { u64::try_from(n).unwrap_or(0) }
+}
+
+/// True when the kernel is sending again what was not answered, and heard nothing for `silence`. A reader
+/// that is merely slow answers.
+pub fn is_stalled(fd: RawFd, silence: Duration) -> bool {
+    // SAFETY: tcp_info is plain integers, for which zero is a value.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes to `info`.
+    let failed = unsafe {
+        libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &mut len)
+    } != 0;
+    let repeats = info.tcpi_retransmits > 0 || info.tcpi_probes > 0 || info.tcpi_backoff > 0;
+    !failed && repeats && u128::from(info.tcpi_last_ack_recv) > silence.as_millis()
+}
+
+/// The socket's descriptor number, for the calls above.
+pub fn number(fd: &impl AsRawFd) -> RawFd {
+    fd.as_raw_fd()
+}
+
