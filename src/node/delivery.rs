@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use super::counters::CloseReason;
-use super::link::{Link, Phase, id};
+use super::link::{Answers, Link, Phase, id};
 use super::registry::NO_SLOT;
 use super::{Action, Node, Timer};
 use crate::base::feed::{Feed, Offset};
@@ -54,14 +54,20 @@ impl Delivery {
     }
 }
 
-/// The bytes to write to one link now, in order. Empty parts come last.
+/// The bytes to write to one link now: the pieces in order, empty ones last.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Transmit<'a> {
-    /// The pieces, each contiguous.
-    pub parts: [&'a [u8]; 3],
+    /// Each is contiguous.
+    pub parts: [&'a [u8]; 4],
 }
 
-impl Transmit<'_> {
+impl<'a> Transmit<'a> {
+    fn of(parts: [&'a [u8]; 4]) -> Transmit<'a> {
+        let mut transmit = Transmit::default();
+        parts.into_iter().filter(|p| !p.is_empty()).zip(&mut transmit.parts).for_each(|(p, at)| *at = p);
+        transmit
+    }
+
     /// Bytes in all parts.
     pub fn len(&self) -> usize {
         self.parts.iter().map(|p| p.len()).sum()
@@ -73,18 +79,12 @@ impl Transmit<'_> {
     }
 }
 
-/// What a link's next write consists of.
+/// What a link's next write consists of: answers, feed, answers.
 #[derive(Clone, Copy)]
 struct Plan {
-    answers_first: bool,
+    first: bool,
     feed: Range,
-    answers_last: bool,
-}
-
-impl Plan {
-    fn is_empty(&self) -> bool {
-        self.feed.is_empty() && !self.answers_first && !self.answers_last
-    }
+    last: bool,
 }
 
 const NO_FEED: Range = Range { from: 0, to: 0 };
@@ -100,7 +100,8 @@ impl Node {
             if link.blocked || self.fell_off(link_id) {
                 continue;
             }
-            if !self.plan(&self.links[link_id.slot as usize]).is_empty() {
+            let plan = self.plan(&self.links[link_id.slot as usize]);
+            if plan.first || plan.last || !plan.feed.is_empty() {
                 return Some(link_id);
             }
             self.served(link_id);
@@ -127,14 +128,15 @@ impl Node {
         let Some(link) = self.link(link_id) else { return Transmit::default() };
         let plan = self.plan(link);
         let (a, b) = self.delivery.feed.read(plan.feed.from, plan.feed.to);
-        let parts = match (plan.answers_first, plan.answers_last) {
-            (false, false) => [a, b, &[]],
-            (true, _) => [link.answer_bytes(), a, b],
-            (false, true) if a.is_empty() => [link.answer_bytes(), &[], &[]],
-            (false, true) if b.is_empty() => [a, link.answer_bytes(), &[]],
-            (false, true) => [a, b, link.answer_bytes()],
+        if !plan.first && !plan.last {
+            return Transmit { parts: [a, b, &[], &[]] };
+        }
+        let part = |wanted: bool, range: (usize, usize)| match link.answers.as_ref() {
+            Some(answers) if wanted => &answers.bytes[range.0..range.1],
+            _ => &[],
         };
-        Transmit { parts }
+        let (first, last) = link.answers.as_ref().map_or(((0, 0), (0, 0)), |answers| answers.parts());
+        Transmit::of([part(plan.first, first), a, b, part(plan.last, last)])
     }
 
     /// The socket took the first `n` bytes of what [`Node::transmit`] gave.
@@ -145,7 +147,7 @@ impl Node {
         let link = &mut self.links[link_id.slot as usize];
         link.progressed |= n > 0;
         let mut left = n;
-        if plan.answers_first {
+        if plan.first {
             left -= take_answers(link, left);
         }
         let fed = (left as u64).min(plan.feed.to - plan.feed.from);
@@ -160,7 +162,7 @@ impl Node {
             link.sent.trim(cursor);
             self.counters.sent_bytes += fed;
         }
-        if plan.answers_last {
+        if plan.last {
             take_answers(link, left - fed as usize);
         }
         if fed == tail - plan.feed.from && link.place != NO_SLOT && link.answers.is_none() {
@@ -220,7 +222,11 @@ impl Node {
     /// Queues a private answer to the link.
     pub(super) fn answer(&mut self, link_id: LinkId, command: &str, info: &str) {
         let Some(link) = self.link_mut(link_id) else { return };
-        let answers = link.answers.get_or_insert_default();
+        let closing = link.phase == Phase::Closing;
+        let answers = link.answers.get_or_insert_with(|| {
+            let last_from = if closing { 0 } else { usize::MAX };
+            Box::new(Answers { last_from, ..Answers::default() })
+        });
         encode::answer(&mut answers.bytes, command, info);
         if answers.bytes.len() - answers.at > CONTROL_BYTES {
             self.abort(link_id, CloseReason::AnswersUnread);
@@ -232,31 +238,27 @@ impl Node {
     /// What the link's next write consists of.
     #[inline]
     fn plan(&self, link: &Link) -> Plan {
-        let has_answers = link.answers.is_some();
+        let stop = link.stop();
         let feed_to = |stop: Offset| match link.spans.current() {
             Some(r) if r.from < stop.min(self.delivery.feed.tail()) => {
                 Range { from: r.from, to: r.to.min(stop).min(self.delivery.feed.tail()).min(r.from + WRITE_BYTES) }
             }
             _ => NO_FEED,
         };
-        match link.phase {
-            Phase::Online if !has_answers => {
-                Plan { answers_first: false, feed: feed_to(Offset::MAX), answers_last: false }
-            }
-            Phase::Online if link.mid_frame => {
-                let at = link.spans.current().map_or(0, |r| r.from);
-                Plan { answers_first: false, feed: feed_to(self.delivery.feed.frame_end(at)), answers_last: false }
-            }
-            Phase::Online => Plan { answers_first: true, feed: feed_to(Offset::MAX), answers_last: false },
-            Phase::Silent => Plan { answers_first: has_answers, feed: NO_FEED, answers_last: false },
-            Phase::Closing => {
-                let stop = link.aside.as_ref().map_or(0, |aside| aside.stop_at);
-                let feed = feed_to(stop);
-                let is_last = link.spans.owed(stop) == feed.to - feed.from;
-                Plan { answers_first: false, feed, answers_last: has_answers && is_last }
-            }
-            _ => Plan { answers_first: false, feed: NO_FEED, answers_last: false },
+        let Some(answers) = link.answers.as_ref() else {
+            return Plan { first: false, feed: feed_to(stop), last: false };
+        };
+        if !matches!(link.phase, Phase::Silent | Phase::Online | Phase::Closing) {
+            return Plan { first: false, feed: NO_FEED, last: false };
         }
+        let (first, last) = answers.parts();
+        if link.mid_frame {
+            let at = link.spans.current().map_or(0, |r| r.from);
+            return Plan { first: false, feed: feed_to(stop.min(self.delivery.feed.frame_end(at))), last: false };
+        }
+        let feed = feed_to(stop);
+        let all_fed = link.spans.owed(stop.min(self.delivery.feed.tail())) == feed.to - feed.from;
+        Plan { first: first.0 < first.1, feed, last: all_fed && last.0 < last.1 }
     }
 
     /// A link of the queue has nothing more to get: what comes next for it?
@@ -283,12 +285,7 @@ impl Node {
     fn fell_off(&mut self, link_id: LinkId) -> bool {
         let head = self.delivery.feed.head();
         let Some(link) = self.link(link_id) else { return false };
-        let stop = match link.phase {
-            Phase::Online => Offset::MAX,
-            Phase::Closing => link.aside.as_ref().map_or(0, |aside| aside.stop_at),
-            _ => 0,
-        };
-        let Some(range) = link.spans.current().filter(|r| r.from < head.min(stop)) else { return false };
+        let Some(range) = link.spans.current().filter(|r| r.from < head.min(link.stop())) else { return false };
         log::warn!("link {link_id}: {} bytes behind the feed's oldest", head - range.from);
         self.abort(link_id, CloseReason::SlowReader);
         true
@@ -306,10 +303,12 @@ impl Node {
     }
 }
 
-/// Up to `n` bytes of the answers went out. Returns how many that is.
+/// Up to `n` bytes of the next part of the answers went out. Returns how many that is.
 fn take_answers(link: &mut Link, n: usize) -> usize {
     let Some(answers) = link.answers.as_mut() else { return 0 };
-    let taken = n.min(answers.bytes.len() - answers.at);
+    let (first, last) = answers.parts();
+    let part = if first.0 < first.1 { first } else { last };
+    let taken = n.min(part.1 - part.0);
     answers.at += taken;
     if answers.at == answers.bytes.len() {
         link.answers = None;

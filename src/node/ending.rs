@@ -46,13 +46,20 @@ impl Node {
 
     pub(super) fn begin_close(&mut self, link_id: LinkId) {
         self.unfollow(link_id);
-        let tail = self.delivery.feed.tail();
         let deadline = self.now + CLOSING;
+        let Some(link) = self.link(link_id) else { return };
+        let stop_at = match link.phase {
+            Phase::Online => self.delivery.feed.tail(),
+            _ if link.mid_frame => link.spans.current().map_or(0, |r| self.delivery.feed.frame_end(r.from)),
+            // A silent session was not told of its login, so it must not hear broadcasts.
+            _ => 0,
+        };
         let Some(link) = self.link_mut(link_id) else { return };
-        let address = || Box::new(Aside::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
-        // A silent session was not told of its login, so it must not hear broadcasts.
-        let stop_at = if link.phase == Phase::Online { tail } else { 0 };
-        link.aside.get_or_insert_with(address).stop_at = stop_at;
+        let aside = || Box::new(Aside::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
+        link.aside.get_or_insert_with(aside).stop_at = stop_at;
+        if let Some(answers) = link.answers.as_mut() {
+            answers.last_from = answers.bytes.len();
+        }
         link.phase = Phase::Closing;
         link.progressed = false;
         self.timers.set(deadline, Timer::Closing(link_id));

@@ -63,11 +63,28 @@ pub(super) struct Aside {
     pub stop_at: Offset,
 }
 
-/// Private answers on their way, and how many of their bytes went out.
-#[derive(Debug, Default)]
+/// Private answers on their way.
+#[derive(Debug)]
 pub(super) struct Answers {
     pub bytes: Vec<u8>,
+    /// How many of the bytes went out.
     pub at: usize,
+    /// From here on they wait for what is owed of the feed; those before go first.
+    pub last_from: usize,
+}
+
+impl Default for Answers {
+    fn default() -> Answers {
+        Answers { bytes: Vec::new(), at: 0, last_from: usize::MAX }
+    }
+}
+
+impl Answers {
+    /// The bytes that go before the feed, and those that go behind.
+    pub fn parts(&self) -> ((usize, usize), (usize, usize)) {
+        let len = self.bytes.len();
+        ((self.at, self.last_from.min(len)), (self.at.max(self.last_from).min(len), len))
+    }
 }
 
 /// One connection. A hundred bytes or so: this, times very many, is the server's memory.
@@ -128,9 +145,14 @@ impl Link {
         matches!(self.phase, Phase::Silent | Phase::Online)
     }
 
-    /// Bytes of answers not yet sent.
-    pub fn answer_bytes(&self) -> &[u8] {
-        self.answers.as_ref().map_or(&[], |answers| &answers.bytes[answers.at..])
+    /// Where the link's feed ends: nowhere for a session, at once for one that must not hear it.
+    #[inline]
+    pub fn stop(&self) -> Offset {
+        match self.phase {
+            Phase::Online => Offset::MAX,
+            Phase::Closing => self.aside.as_ref().map_or(0, |aside| aside.stop_at),
+            _ => 0,
+        }
     }
 
     /// The record a thread made for it, if it did.

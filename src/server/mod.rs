@@ -198,11 +198,10 @@ impl Server {
                 continue;
             };
             let transmit = self.node.transmit(link);
-            let [first, second, third] = transmit.parts;
-            let written = if second.is_empty() {
-                conn.stream.write(first)
+            let written = if transmit.parts[1].is_empty() {
+                conn.stream.write(transmit.parts[0])
             } else {
-                conn.stream.write_vectored(&[IoSlice::new(first), IoSlice::new(second), IoSlice::new(third)])
+                conn.stream.write_vectored(&transmit.parts.map(IoSlice::new))
             };
             let offered = transmit.len();
             match written {
