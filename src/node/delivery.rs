@@ -107,7 +107,8 @@ impl Node {
             self.served(link_id);
         }
         while self.delivery.swept_to < self.delivery.feed.tail() {
-            let Some(slot) = self.delivery.followers.get(self.delivery.sweep).map(|slot| *slot as usize) else {
+            let Some(slot) = self.delivery.followers.get(self.delivery.sweep).map(|slot| *slot as usize)
+            else {
                 self.delivery.sweep = 0;
                 self.delivery.swept_to = self.delivery.feed.tail();
                 break;
@@ -240,9 +241,10 @@ impl Node {
     fn plan(&self, link: &Link) -> Plan {
         let stop = link.stop();
         let feed_to = |stop: Offset| match link.spans.current() {
-            Some(r) if r.from < stop.min(self.delivery.feed.tail()) => {
-                Range { from: r.from, to: r.to.min(stop).min(self.delivery.feed.tail()).min(r.from + WRITE_BYTES) }
-            }
+            Some(r) if r.from < stop.min(self.delivery.feed.tail()) => Range {
+                from: r.from,
+                to: r.to.min(stop).min(self.delivery.feed.tail()).min(r.from + WRITE_BYTES),
+            },
             _ => NO_FEED,
         };
         let Some(answers) = link.answers.as_ref() else {
@@ -254,7 +256,11 @@ impl Node {
         let (first, last) = answers.parts();
         if link.mid_frame {
             let at = link.spans.current().map_or(0, |r| r.from);
-            return Plan { first: false, feed: feed_to(stop.min(self.delivery.feed.frame_end(at))), last: false };
+            return Plan {
+                first: false,
+                feed: feed_to(stop.min(self.delivery.feed.frame_end(at))),
+                last: false,
+            };
         }
         let feed = feed_to(stop);
         let all_fed = link.spans.owed(stop.min(self.delivery.feed.tail())) == feed.to - feed.from;
@@ -285,7 +291,9 @@ impl Node {
     fn fell_off(&mut self, link_id: LinkId) -> bool {
         let head = self.delivery.feed.head();
         let Some(link) = self.link(link_id) else { return false };
-        let Some(range) = link.spans.current().filter(|r| r.from < head.min(link.stop())) else { return false };
+        let Some(range) = link.spans.current().filter(|r| r.from < head.min(link.stop())) else {
+            return false;
+        };
         log::warn!("link {link_id}: {} bytes behind the feed's oldest", head - range.from);
         self.abort(link_id, CloseReason::SlowReader);
         true

@@ -114,7 +114,8 @@ impl Node {
         self.links.remove(link_id.slot as usize);
         if phase == Phase::Hashing {
             let links = &self.links;
-            let alive = |id: LinkId| links.get(id.slot as usize).is_some_and(|l| l.generation == id.generation);
+            let alive =
+                |id: LinkId| links.get(id.slot as usize).is_some_and(|l| l.generation == id.generation);
             self.hashes.abandoned(alive);
         }
     }
@@ -148,7 +149,10 @@ impl Node {
         let link = &self.links[link_id.slot as usize];
         let feed = &self.delivery.feed;
         let cursor = link.spans.current().map_or(feed.tail(), |r| r.from);
-        let whole = |r: Range| Range { from: if r.from > feed.head() { feed.frame_start(r.from) } else { r.from }, ..r };
+        let whole = |r: Range| Range {
+            from: if r.from > feed.head() { feed.frame_start(r.from) } else { r.from },
+            ..r
+        };
         // A frame that went out in part has to come again as a whole.
         let begun = link.mid_frame.then_some(Range { from: cursor, to: cursor + 1 });
         let sent = link.sent.unwind(cursor, unacknowledged);

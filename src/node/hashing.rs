@@ -60,7 +60,14 @@ pub(super) struct HashQueue {
 impl HashQueue {
     /// A queue that gives out at most `in_work_max` jobs at a time.
     pub fn new(in_work_max: usize) -> HashQueue {
-        HashQueue { waiting: BTreeMap::new(), turns: VecDeque::new(), len: 0, dead: 0, in_work: 0, in_work_max }
+        HashQueue {
+            waiting: BTreeMap::new(),
+            turns: VecDeque::new(),
+            len: 0,
+            dead: 0,
+            in_work: 0,
+            in_work_max,
+        }
     }
 
     pub fn push(&mut self, address: IpAddr, job: HashJob) {
@@ -129,7 +136,12 @@ mod tests {
         (0..3).for_each(|slot| queue.push(a, job(slot)));
         queue.push(b, job(9));
         let mut order = Vec::new();
-        while let Some(job) = queue.next().or_else(|| (order.len() < 4).then(|| { queue.done(); queue.next() })?) {
+        while let Some(job) = queue.next().or_else(|| {
+            (order.len() < 4).then(|| {
+                queue.done();
+                queue.next()
+            })?
+        }) {
             order.push(job.link.slot);
         }
         assert_eq!(order, [0, 9, 1, 2]);

@@ -252,7 +252,9 @@ impl Node {
     pub fn reading(&self, link_id: LinkId) -> Reading {
         match self.link(link_id).map(|link| link.phase) {
             Some(Phase::Silent | Phase::Online) => Reading::Take(self.limits.line_bytes),
-            Some(Phase::New | Phase::Claimed) => Reading::Take(STRANGER_LINE_BYTES.min(self.limits.line_bytes)),
+            Some(Phase::New | Phase::Claimed) => {
+                Reading::Take(STRANGER_LINE_BYTES.min(self.limits.line_bytes))
+            }
             Some(Phase::Hashing | Phase::Claiming | Phase::Refusing) => Reading::Hold,
             Some(Phase::Closing | Phase::Draining | Phase::Gone) | None => Reading::Discard,
         }

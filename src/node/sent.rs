@@ -80,13 +80,8 @@ impl Sent {
 
     /// The ranges sent of which the last `unacknowledged` bytes of the stream hold a part.
     pub fn unwind(&self, cursor: Offset, unacknowledged: u64) -> Vec<Range> {
-        let current = Run {
-            from: self.run_from,
-            to: cursor,
-            stream: cursor - self.run_from,
-            gap: 0,
-            exact: true,
-        };
+        let current =
+            Run { from: self.run_from, to: cursor, stream: cursor - self.run_from, gap: 0, exact: true };
         let mut ranges = Vec::new();
         let mut left = unacknowledged;
         let older: Vec<&Run> = self.older.iter().flat_map(|older| older.runs.iter()).collect();
@@ -106,7 +101,8 @@ impl Sent {
     }
 
     fn end_run(&mut self, cursor: Offset) {
-        let run = Run { from: self.run_from, to: cursor, stream: cursor - self.run_from, gap: 0, exact: true };
+        let run =
+            Run { from: self.run_from, to: cursor, stream: cursor - self.run_from, gap: 0, exact: true };
         let live_from = self.live_from();
         let older = self.older.get_or_insert_with(|| Box::new(Older { runs: Ring::default(), live_from }));
         if older.runs.len() == RUNS_MAX

@@ -111,13 +111,23 @@ impl Node {
             match self.admit(link_id, name, secret) {
                 Admission::Later => return Flow::Again,
                 Admission::Refused(why) => {
-                    return self.refuse(link_id, "AUTHENTICATION_FAIL", &why, CloseReason::AuthenticationFail);
+                    return self.refuse(
+                        link_id,
+                        "AUTHENTICATION_FAIL",
+                        &why,
+                        CloseReason::AuthenticationFail,
+                    );
                 }
                 Admission::Granted(who) => self.start(link_id, who, Phase::Silent),
             }
         } else if !self.is_own(link_id, name, secret) {
             let info = "the name or the secret is not the one this connection is logged in with";
-            return self.reply_and_close(link_id, "AUTHENTICATION_FAIL", info, CloseReason::AuthenticationFail);
+            return self.reply_and_close(
+                link_id,
+                "AUTHENTICATION_FAIL",
+                info,
+                CloseReason::AuthenticationFail,
+            );
         }
         match self.say(name, activity) {
             Ok(()) => Flow::Next,
@@ -172,7 +182,8 @@ impl Node {
         if let (Some(user), Some(Hashed::Verified(true))) = (user, &hashed) {
             self.registry.user_mut(user).verifier = Some(verifier);
         }
-        let right = user.map(|user| (user, self.registry.user(user).verifier.map(|known| known.matches(&verifier))));
+        let right =
+            user.map(|user| (user, self.registry.user(user).verifier.map(|known| known.matches(&verifier))));
         match right {
             Some((user, Some(true))) if claimed || !self.claim(link_id, user) => {
                 Admission::Granted(Who::User(user))
@@ -245,7 +256,13 @@ impl Node {
     }
 
     /// An older session was read dry, `unacknowledged` bytes of its stream are still on the way.
-    pub(super) fn on_settled(&mut self, session: LinkId, claimant: LinkId, unacknowledged: u64, stalled: bool) {
+    pub(super) fn on_settled(
+        &mut self,
+        session: LinkId,
+        claimant: LinkId,
+        unacknowledged: u64,
+        stalled: bool,
+    ) {
         let tail = self.delivery.feed.tail();
         let mut found = None;
         if let Some(link) = self.link(session).filter(|link| link.phase != Phase::Gone) {
@@ -342,7 +359,9 @@ const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 fn refuse_name(name: &str) -> Option<String> {
     match name {
-        ANONYMOUS => Some(format!("the name {ANONYMOUS} needs no registration; log in with it, or choose another")),
+        ANONYMOUS => {
+            Some(format!("the name {ANONYMOUS} needs no registration; log in with it, or choose another"))
+        }
         "" => Some("the name is empty; choose one".to_owned()),
         _ if name.chars().count() > NAME_CHARS => {
             Some(format!("the name is longer than {NAME_CHARS} characters; choose a shorter one"))

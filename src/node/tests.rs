@@ -1,1 +1,34 @@
+use std::time::Duration;
 
+use crate::base::limits::Limits;
+use crate::sim::World;
+
+fn world() -> World {
+    World::new(Limits { feed_bytes: 1 << 16, line_bytes: 1 << 14, ..Limits::default() })
+}
+
+const LOGIN_BOB: &[u8] = b"{\"command\":\"LOGIN\",\"username\":\"bob\",\"secret\":\"s\"}\n";
+
+#[test]
+fn a_registered_user_talks_and_is_owed_what_broke() {
+    let mut w = world();
+    let a = w.connect();
+    w.send(a, b"{\"command\":\"REGISTER\",\"username\":\"bob\",\"secret\":\"s\"}\n");
+    assert_eq!(w.heard(a), "{\"command\":\"REGISTER_SUCCESS\",\"info\":\"register success for bob\"}\n");
+    w.send(a, LOGIN_BOB);
+    assert_eq!(w.heard(a), "{\"command\":\"LOGIN_SUCCESS\",\"info\":\"logged in as user bob\"}\n");
+    let b = w.connect();
+    w.send(b, b"{\"command\":\"LOGIN\",\"username\":\"anonymous\"}\n");
+    w.heard(b);
+    w.socket(a).acknowledged = Some(0);
+    w.send(b, b"{\"command\":\"ACTIVITY_MESSAGE\",\"username\":\"anonymous\",\"activity\":{\"n\":1}}\n");
+    w.cut(a);
+    w.send(b, b"{\"command\":\"ACTIVITY_MESSAGE\",\"username\":\"anonymous\",\"activity\":{\"n\":2}}\n");
+    let c = w.connect();
+    w.send(c, LOGIN_BOB);
+    let heard = w.heard(c);
+    assert_eq!(heard.lines().count(), 3, "{heard}");
+    assert!(heard.starts_with("{\"command\":\"LOGIN_SUCCESS\""));
+    w.advance(Duration::from_secs(5));
+    assert_eq!(w.heard(c), "");
+}

@@ -33,7 +33,16 @@ const _: () = assert!(cfg!(debug_assertions) || size_of::<Option<Conn>>() <= 24)
 
 impl Conn {
     pub fn new(generation: u32, stream: TcpStream) -> Conn {
-        Conn { generation, stream, held: None, readable: false, hung_up: false, waiting: false, eof: false, shut: false }
+        Conn {
+            generation,
+            stream,
+            held: None,
+            readable: false,
+            hung_up: false,
+            waiting: false,
+            eof: false,
+            shut: false,
+        }
     }
 
     /// Bytes of feed and answers that the client's kernel has not acknowledged.
@@ -58,7 +67,8 @@ impl Server {
             Reading::Discard => self.discard(link),
             Reading::Take(limit) => {
                 let mut lines = 0;
-                if self.conn(link).is_some_and(|conn| conn.waiting) && !self.split(link, 0, limit, &mut lines) {
+                if self.conn(link).is_some_and(|conn| conn.waiting) && !self.split(link, 0, limit, &mut lines)
+                {
                     return;
                 }
                 let Some(conn) = self.conn(link) else { return };
@@ -182,7 +192,10 @@ impl Server {
 
     /// Closes the socket and tells the node what did not arrive.
     pub(super) fn drop_conn(&mut self, link: LinkId) {
-        let Some(mut conn) = self.conns.get_mut(link.slot as usize).and_then(|c| c.take_if(|c| c.generation == link.generation))
+        let Some(mut conn) = self
+            .conns
+            .get_mut(link.slot as usize)
+            .and_then(|c| c.take_if(|c| c.generation == link.generation))
         else {
             return;
         };

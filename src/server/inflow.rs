@@ -16,6 +16,7 @@ pub struct Inflow {
     held: usize,
     turn: Option<(LinkId, Time)>,
     parked: VecDeque<LinkId>,
+    #[expect(clippy::vec_box, reason = "the boxes move into links and back")]
     spare: Vec<Box<Lines>>,
 }
 

@@ -53,7 +53,8 @@ fn listener(address: IpAddr, port: u16) -> io::Result<TcpListener> {
     }
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(KERNEL_SEND_ASK)?;
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(3);
+    let keepalive =
+        TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(3);
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     socket.bind(&address.into())?;

@@ -320,7 +320,10 @@ fn seeds() -> io::Result<Seeds> {
 /// Logs what was counted, leaving out what never happened.
 fn report(counters: &Counters) {
     let counts = counters.list().map(|(name, _, n)| (name.to_owned(), n));
-    let closed = crate::node::CloseReason::ALL.iter().map(|r| (format!("closed_{}", r.label()), counters.closed[*r as usize]));
-    let text: Vec<String> = counts.chain(closed).filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name}={n}")).collect();
+    let closed = crate::node::CloseReason::ALL
+        .iter()
+        .map(|r| (format!("closed_{}", r.label()), counters.closed[*r as usize]));
+    let text: Vec<String> =
+        counts.chain(closed).filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name}={n}")).collect();
     log::info!("counted: {}", text.join(" "));
 }

@@ -45,9 +45,9 @@ pub fn is_stalled(fd: RawFd, silence: Duration) -> bool {
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes to `info`.
-    let failed = unsafe {
-        libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &mut len)
-    } != 0;
+    let failed =
+        unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &mut len) }
+            != 0;
     let repeats = info.tcpi_retransmits > 0 || info.tcpi_probes > 0 || info.tcpi_backoff > 0;
     !failed && repeats && u128::from(info.tcpi_last_ack_recv) > silence.as_millis()
 }
@@ -56,4 +56,3 @@ pub fn is_stalled(fd: RawFd, silence: Duration) -> bool {
 pub fn number(fd: &impl AsRawFd) -> RawFd {
     fd.as_raw_fd()
 }
-

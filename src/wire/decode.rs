@@ -73,9 +73,9 @@ fn refusal(error: &ErrorType) -> Refusal {
         ErrorType::DepthLimitExceeded => Refusal::TooDeep,
         ErrorType::InvalidNumber | ErrorType::InvalidExponent | ErrorType::Overflow => Refusal::Number,
         // The line is UTF-8 by now, so what is not is a surrogate that an escape spells.
-        ErrorType::InvalidUtf8
-        | ErrorType::InvalidUnicodeCodepoint
-        | ErrorType::InvalidUnicodeEscape => Refusal::Escape,
+        ErrorType::InvalidUtf8 | ErrorType::InvalidUnicodeCodepoint | ErrorType::InvalidUnicodeEscape => {
+            Refusal::Escape
+        }
         _ => Refusal::NotJson,
     }
 }
@@ -84,7 +84,8 @@ fn refusal(error: &ErrorType) -> Refusal {
 /// number, as browsers have it.
 fn windows_1252(line: &[u8], out: &mut Vec<u8>) {
     const HIGH: [char; 32] = [
-        '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', //
+        '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž',
+        '\u{8f}', //
         '\u{90}', '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
     ];
     out.clear();
@@ -141,7 +142,8 @@ impl<'t, 'a> Source<'t, 'a> {
             "INVALID_MESSAGE" => return Ok(ClientMessage::Invalid { info: self.text(info).unwrap_or("") }),
             _ => {}
         }
-        let Some(named) = ["LOGIN", "REGISTER", "ACTIVITY_MESSAGE"].into_iter().find(|c| *c == command) else {
+        let Some(named) = ["LOGIN", "REGISTER", "ACTIVITY_MESSAGE"].into_iter().find(|c| *c == command)
+        else {
             return Err(Refusal::UnknownCommand(shorten(command)));
         };
         let username = self.text(username).ok_or(Refusal::NeedsString(named, "username"))?;

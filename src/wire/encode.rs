@@ -15,7 +15,11 @@ pub fn broadcast(out: &mut Vec<u8>, activity: &Activity, name: &str, limit: usiz
     out.extend_from_slice(b"{\"command\":\"ACTIVITY_BROADCAST\",\"activity\":{");
     ascii(out, activity.front);
     ascii(out, activity.back);
-    out.extend_from_slice(if activity.is_empty { b"\"authenticated_user\":\"" } else { b",\"authenticated_user\":\"" });
+    out.extend_from_slice(if activity.is_empty {
+        b"\"authenticated_user\":\""
+    } else {
+        b",\"authenticated_user\":\""
+    });
     text(out, name);
     out.extend_from_slice(b"\"}}\n");
     if out.len() - start > limit + 1 {

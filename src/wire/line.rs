@@ -149,7 +149,10 @@ mod tests {
     #[test]
     fn lines_end_in_lf_or_crlf_and_blank_ones_are_passed_over() {
         let mut lines = Lines::default();
-        assert_eq!(all(&mut lines, b"a\r\n\n \t\r\n b \nc", 99), (vec!["a".into(), " b ".into()], Split::Dry));
+        assert_eq!(
+            all(&mut lines, b"a\r\n\n \t\r\n b \nc", 99),
+            (vec!["a".into(), " b ".into()], Split::Dry)
+        );
         assert_eq!(lines.len(), 1);
         assert_eq!(all(&mut lines, b"\r\n", 99), (vec!["c".into()], Split::Dry));
         assert!(lines.is_empty());

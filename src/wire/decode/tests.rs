@@ -101,7 +101,10 @@ fn numbers_at_the_edge_of_their_range_pass_unchanged() {
 fn a_line_that_is_not_utf8_is_read_as_windows_1252() {
     let line = b"{\"command\":\"ACTIVITY_MESSAGE\",\"username\":\"a\",\"activity\":{\"x\":\"caf\xe9 \x80\"}}";
     assert_eq!(broadcast(line)["activity"]["x"], "café €");
-    assert_eq!(bytes(b"{\"command\":\"LOGIN\",\"username\":\"\xe9\"}").unwrap(), r#"Login { username: "é", secret: "" }"#);
+    assert_eq!(
+        bytes(b"{\"command\":\"LOGIN\",\"username\":\"\xe9\"}").unwrap(),
+        r#"Login { username: "é", secret: "" }"#
+    );
 }
 
 #[test]
@@ -110,7 +113,9 @@ fn an_authenticated_user_of_the_clients_own_is_cut_out_in_any_spelling() {
         let before = [("", "a"), (r#""b":1,"#, "b"), (r#" "b" : "}" , "#, "b")];
         for (front, _) in before {
             for back in ["", r#","c":{"authenticated_user":"deep"}"#, r#" , "\u0063" : 2 "#] {
-                let line = format!(r#"{{"activity" : {{{front}{own}{back}}} ,"command":"ACTIVITY_MESSAGE","username":"a"}}"#);
+                let line = format!(
+                    r#"{{"activity" : {{{front}{own}{back}}} ,"command":"ACTIVITY_MESSAGE","username":"a"}}"#
+                );
                 let mut want: Map<String, Value> =
                     serde_json::from_str::<Value>(&line).unwrap()["activity"].as_object().unwrap().clone();
                 want.insert("authenticated_user".into(), json!("bob"));
@@ -141,13 +146,19 @@ fn some_json() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(4, 40, 6, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
-            prop::collection::btree_map(key(), inner, 0..5).prop_map(|m| Value::Object(m.into_iter().collect())),
+            prop::collection::btree_map(key(), inner, 0..5)
+                .prop_map(|m| Value::Object(m.into_iter().collect())),
         ]
     })
 }
 
 fn key() -> impl Strategy<Value = String> {
-    prop_oneof![any::<String>(), Just("authenticated_user".into()), Just("a\"\\b".into()), Just(String::new())]
+    prop_oneof![
+        any::<String>(),
+        Just("authenticated_user".into()),
+        Just("a\"\\b".into()),
+        Just(String::new())
+    ]
 }
 
 /// Writes a string so that every character may be escaped, as clients may.
@@ -174,7 +185,16 @@ fn written(value: &Value, how: &mut impl Iterator<Item = bool>) -> String {
         Value::Object(members) => {
             let members: Vec<String> = members
                 .iter()
-                .map(|(k, v)| format!("{}{}{}:{}{}", blank(how), escaped(k, how), blank(how), blank(how), written(v, how)))
+                .map(|(k, v)| {
+                    format!(
+                        "{}{}{}:{}{}",
+                        blank(how),
+                        escaped(k, how),
+                        blank(how),
+                        blank(how),
+                        written(v, how)
+                    )
+                })
                 .collect();
             format!("{{{}{}}}", members.join(","), blank(how))
         }
