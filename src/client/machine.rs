@@ -25,10 +25,10 @@ pub const REDIRECTS_MAX: u32 = 16;
 /// See [`REDIRECTS_MAX`].
 pub const STAY: Duration = Duration::from_secs(1);
 
-/// The name for everybody without one.
-pub const ANONYMOUS: &str = "anonymous";
+pub use crate::wire::message::ANONYMOUS;
 
 /// Who the client is.
+#[expect(missing_docs, reason = "the fields are named after what they are")]
 pub enum Mode {
     /// Nobody in particular.
     Anonymous,
@@ -40,6 +40,7 @@ pub enum Mode {
 
 /// What a line from the server means to the shell. `info` is the server's own words.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are named after what they are")]
 pub enum Event<'a> {
     /// The name and secret are registered now; LOGIN follows by itself.
     Registered { info: String },

@@ -28,6 +28,7 @@ const SECRET_CHARS: usize = 26;
 pub struct Options {
     /// The server's host name or address; each address of a name is tried.
     pub host: String,
+    /// The server's port.
     pub port: u16,
     /// Nobody or `anonymous`, without a secret: anonymous.
     pub name: Option<String>,

@@ -1,0 +1,155 @@
+//! Steady traffic allocates nothing: not for a message, not for a recipient, decoding included.
+//!
+//! A counting allocator counts what the thread under test allocates, after a warm-up, first of a bare
+//! node, then of a whole server with real sockets.
+#![allow(unsafe_code, reason = "a global allocator cannot be written without")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use activitystreamer::base::id::LinkId;
+use activitystreamer::base::limits::Limits;
+use activitystreamer::base::time::Time;
+use activitystreamer::node::{Input, Node, Seeds};
+use activitystreamer::server::{Bind, Options, Server};
+
+struct Counting;
+
+thread_local! {
+    /// Where this thread's allocations are counted, if they are.
+    static COUNTED: Cell<Option<&'static AtomicU64>> = const { Cell::new(None) };
+}
+
+fn count() {
+    if let Ok(Some(counter)) = COUNTED.try_with(Cell::get) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: everything is handed on to the system's allocator; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise, handed on.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const MESSAGES: u64 = 10_000;
+
+/// Three kinds of message take turns: forwarded as it is, re-encoded, and with a field cut out.
+fn message(i: u64) -> String {
+    let activity = match i % 3 {
+        0 => format!(r#"{{"type":"Note","n":{i},"content":"the quick brown fox","to":["a","b"]}}"#),
+        1 => format!(r#"{{"type":"Note","n":{i},"content":"schöne Grüße 😀"}}"#),
+        _ => format!(r#"{{"authenticated_user":"eve","n":{i},"content":"\u0041\/"}}"#),
+    };
+    format!("{{\"command\":\"ACTIVITY_MESSAGE\",\"username\":\"anonymous\",\"activity\":{activity}}}\n")
+}
+
+#[test]
+fn a_node_allocates_nothing_for_a_message_or_a_recipient() {
+    static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+    let seeds = Seeds { verifiers: [1; 32], tables: [2, 3] };
+    let mut node =
+        Node::new(Limits { feed_bytes: 1 << 20, line_bytes: 1 << 16, ..Limits::default() }, &seeds);
+    let links: Vec<LinkId> =
+        (0..100).map(|_| node.connect(Time::START, Ipv4Addr::LOCALHOST.into())).collect();
+    for link in &links {
+        node.line(Time::START, *link, br#"{"command":"LOGIN","username":"anonymous"}"#);
+    }
+    let lines: Vec<String> = (0..MESSAGES + 2000).map(message).collect();
+    let mut now = Time::START;
+    let slow = links[99];
+    for (i, line) in lines.iter().enumerate() {
+        COUNTED.set((i >= 2000).then_some(&ALLOCATIONS));
+        now = now + Duration::from_millis(1);
+        node.handle(now, Input::Time);
+        node.line(now, links[i % 99], line.trim_end().as_bytes());
+        if i % 7 == 0 {
+            node.unblocked(slow);
+        }
+        while let Some(link) = node.writable() {
+            let offered = node.transmit(link).len();
+            let taken = if link == slow { offered.min(700) } else { offered };
+            node.sent(link, taken);
+            if taken < offered {
+                node.blocked(link);
+            }
+        }
+        assert!(node.action().is_none());
+    }
+    COUNTED.set(None);
+    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), 0);
+    let sent = node.counters().sent_bytes;
+    assert!(sent > 98 * node.counters().feed_bytes, "all but the slow one have all: {sent}");
+}
+
+#[test]
+fn a_server_with_sockets_allocates_nothing_for_a_message_or_a_recipient() {
+    static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+    let (tell, told) = mpsc::channel::<SocketAddr>();
+    std::thread::spawn(move || {
+        let options = Options { bind: Bind::Loopback, port: 0, limits: Limits::default() };
+        let server = Server::new(&options).expect("a port on loopback");
+        tell.send(server.addresses().next().expect("an address")).expect("the test waits");
+        COUNTED.set(Some(&ALLOCATIONS));
+        server.run().expect("the loop runs");
+    });
+    let address = told.recv_timeout(Duration::from_secs(10)).expect("the server starts");
+    let connect = || {
+        let mut stream = TcpStream::connect(address).expect("the server listens");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket has a timeout");
+        stream.write_all(b"{\"command\":\"LOGIN\",\"username\":\"anonymous\"}\n").expect("it takes a line");
+        let mut reader = BufReader::new(stream);
+        let mut line = String::new();
+        reader.read_line(&mut line).expect("an answer");
+        assert!(line.contains("LOGIN_SUCCESS"), "{line}");
+        reader
+    };
+    let mut clients: Vec<BufReader<TcpStream>> = (0..20).map(|_| connect()).collect();
+    // In each round one client says a burst, cut in the middle of a line, and all hear all of it.
+    let mut round = |from: u64, n: u64| {
+        let burst: String = (from..from + n).map(message).collect();
+        let talker = (from / n) as usize % clients.len();
+        let (front, back) = burst.as_bytes().split_at(burst.len() / 2 + 7);
+        clients[talker].get_mut().write_all(front).expect("it takes half a burst");
+        clients[talker].get_mut().write_all(back).expect("it takes the rest");
+        let mut total = 0;
+        for client in &mut clients {
+            let mut heard = 0;
+            while heard < n {
+                let available = client.fill_buf().expect("broadcasts come");
+                assert!(!available.is_empty(), "the server closed");
+                let len = available.len();
+                heard += available.iter().filter(|b| **b == b'\n').count() as u64;
+                client.consume(len);
+            }
+            total += heard;
+        }
+        assert_eq!(total, n * 20);
+    };
+    const BURST: u64 = 50;
+    (0..40).for_each(|i| round(i * BURST, BURST));
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    (40..40 + MESSAGES / BURST).for_each(|i| round(i * BURST, BURST));
+    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
+    assert!(before > 0, "the counter counts: starting a server allocates");
+}
