@@ -30,21 +30,31 @@ impl Range {
     }
 }
 
-/// The ranges a reader is owed. Online and caught up it is one open range and owns no memory.
+/// The ranges a reader is owed. Online and caught up it is one open range and owns no memory: two words
+/// in all, because every link has one.
 #[derive(Clone, Debug)]
 pub struct Spans {
-    /// Empty when nothing is owed; three words in all, because every link has one.
-    first: Range,
-    rest: Option<Box<Ring<Range>>>,
+    /// The first byte owed.
+    from: Offset,
+    /// What else there is to know where the first range has an end.
+    more: Option<Box<More>>,
+}
+
+#[derive(Clone, Debug)]
+struct More {
+    /// The end of the first range.
+    to: Offset,
+    /// The ranges behind it.
+    rest: Ring<Range>,
 }
 
 impl Spans {
-    /// Nothing owed.
-    pub const NOTHING: Spans = Spans { first: Range { from: 0, to: 0 }, rest: None };
+    /// Nothing owed: the open range behind the last offset there is.
+    pub const NOTHING: Spans = Spans { from: OPEN, more: None };
 
     /// The one open range `[from, ∞)`.
     pub fn open(from: Offset) -> Spans {
-        Spans { first: Range::open(from), rest: None }
+        Spans { from, more: None }
     }
 
     /// The ranges given, in any order, put in order and joined where they touch. Where more than
@@ -67,9 +77,9 @@ impl Spans {
             all.remove(closest + 1);
         }
         let mut all = all.into_iter();
-        let first = all.next().unwrap_or(Spans::NOTHING.first);
-        let rest: Ring<Range> = all.collect();
-        let spans = Spans { first, rest: (!rest.is_empty()).then(|| Box::new(rest)) };
+        let first = all.next().unwrap_or(Range::open(OPEN));
+        let more = || Box::new(More { to: first.to, rest: all.collect() });
+        let spans = Spans { from: first.from, more: (first.to != OPEN).then(more) };
         spans.check();
         spans
     }
@@ -91,30 +101,37 @@ impl Spans {
 
     /// True when nothing is owed, now or later.
     pub fn is_empty(&self) -> bool {
-        self.first.is_empty()
+        self.from == OPEN
     }
 
     /// The range to serve now.
+    #[inline]
     pub fn current(&self) -> Option<Range> {
-        (!self.is_empty()).then_some(self.first)
+        let to = self.more.as_ref().map_or(OPEN, |more| more.to);
+        (self.from < to).then_some(Range { from: self.from, to })
     }
 
     /// All ranges, in order.
     pub fn ranges(&self) -> impl Iterator<Item = Range> {
-        self.current().into_iter().chain(self.rest.iter().flat_map(|rest| rest.iter().copied()))
+        self.current().into_iter().chain(self.more.iter().flat_map(|more| more.rest.iter().copied()))
     }
 
     /// `n` bytes of the current range were served. True when that ended it.
     pub fn advance(&mut self, n: u64) -> bool {
-        assert!(n <= self.first.to - self.first.from, "a reader is served from its current range only");
-        self.first.from += n;
-        if n == 0 || !self.first.is_empty() {
+        let Some(more) = self.more.as_mut() else {
+            self.from += n;
+            return false;
+        };
+        assert!(n <= more.to - self.from, "a reader is served from its current range only");
+        self.from += n;
+        if n == 0 || self.from < more.to {
             return false;
         }
-        if let Some(next) = self.rest.as_mut().and_then(|rest| rest.pop()) {
-            self.first = next;
+        match more.rest.pop() {
+            None => *self = Spans::NOTHING,
+            Some(next) if next.to == OPEN => *self = Spans::open(next.from),
+            Some(next) => (self.from, more.to) = (next.from, next.to),
         }
-        self.rest.take_if(|rest| rest.is_empty());
         self.check();
         true
     }
@@ -127,7 +144,7 @@ impl Spans {
     fn check(&self) {
         debug_assert!(self.ranges().all(|r| !r.is_empty()));
         debug_assert!(self.ranges().zip(self.ranges().skip(1)).all(|(a, b)| a.to < b.from));
-        debug_assert!(self.rest.is_none() || !self.is_empty());
+        debug_assert!(self.more.is_none() || !self.is_empty());
     }
 }
 

@@ -116,7 +116,7 @@ pub(super) struct Link {
     pub aside: Option<Box<Aside>>,
 }
 
-const _: () = assert!(size_of::<Link>() <= 104, "see TARGETS in docs/design.md: memory a client");
+const _: () = assert!(size_of::<Link>() <= 80, "see TARGETS in docs/design.md: memory a client");
 
 impl Link {
     pub fn new(generation: u32, address: IpAddr) -> Link {

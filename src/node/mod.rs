@@ -223,8 +223,8 @@ impl Node {
         self.now = now;
         match input {
             Input::Time => self.on_time(),
-            Input::Overlong(link) => self.on_overlong(link),
-            Input::TooSlow(link) => drop(self.invalid(link, &Refusal::LineTooSlow)),
+            Input::Overlong(link) => self.on_bad_line(link, Refusal::LineTooLong),
+            Input::TooSlow(link) => self.on_bad_line(link, |_| Refusal::LineTooSlow),
             Input::Eof(link) => self.on_eof(link),
             Input::Closed { link, unacknowledged } => self.on_closed(link, unacknowledged),
             Input::Settled { session, claimant, unacknowledged, stalled } => {
@@ -329,9 +329,10 @@ impl Node {
         }
     }
 
-    fn on_overlong(&mut self, link_id: LinkId) {
+    /// A line will never be complete; `refusal` makes the reason of its limit.
+    fn on_bad_line(&mut self, link_id: LinkId, refusal: impl FnOnce(usize) -> Refusal) {
         if let Reading::Take(limit) = self.reading(link_id) {
-            self.invalid(link_id, &Refusal::LineTooLong(limit));
+            self.invalid(link_id, &refusal(limit));
         }
     }
 

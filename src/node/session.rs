@@ -267,8 +267,8 @@ impl Node {
         let mut found = None;
         if let Some(link) = self.link(session).filter(|link| link.phase != Phase::Gone) {
             if matches!(link.phase, Phase::Closing | Phase::Draining) {
+                // It goes on getting what it is owed; what of that hangs is its successor's from now on.
                 self.end_session(session, unacknowledged);
-                self.abandon(session);
             } else if stalled {
                 self.end_session(session, unacknowledged);
                 self.abort(session, CloseReason::Stalled);

@@ -29,6 +29,8 @@ pub(super) enum Timer {
 }
 
 const KINDS: usize = 7;
+/// Places a queue keeps when it is empty.
+const CAPACITY_KEPT: usize = 256;
 
 impl Timer {
     fn kind(self) -> usize {
@@ -66,7 +68,13 @@ impl Timers {
     /// Takes one deadline that is reached.
     pub fn expired(&mut self, now: Time) -> Option<Timer> {
         let due = |q: &&mut VecDeque<(Time, Timer)>| q.front().is_some_and(|(at, _)| *at <= now);
-        self.queues.iter_mut().find(due)?.pop_front().map(|(_, timer)| timer)
+        let queue = self.queues.iter_mut().find(due)?;
+        let (_, timer) = queue.pop_front()?;
+        // A storm of logins must not be remembered by the memory it took.
+        if queue.capacity() > CAPACITY_KEPT && queue.len() < queue.capacity() / 4 {
+            queue.shrink_to(queue.capacity() / 2);
+        }
+        Some(timer)
     }
 
     /// Takes login deadlines from the front while `done` says that they no longer mean anything, so

@@ -20,13 +20,13 @@ pub fn raise_descriptors() -> io::Result<u64> {
     Ok(wanted.rlim_cur)
 }
 
-/// Has the allocator give blocks above 256 KiB (hash memory, long lines) back to the system when they are
+/// Has the allocator give blocks above 64 KiB (hash memory, long lines, outgrown tables) back to the system when they are
 /// freed, instead of learning to keep them.
 pub fn return_big_blocks() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: mallopt takes two integers; it is called before any thread is started.
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 64 << 10);
     }
 }
 
