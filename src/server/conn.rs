@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read};
 use std::net::Shutdown;
 
 use mio::net::TcpStream;
+use mio::{Interest, Token};
 
 use super::{Server, sys};
 use crate::base::id::LinkId;
@@ -27,6 +28,8 @@ pub(super) struct Conn {
     eof: bool,
     /// Our side is shut: a FIN counts as unacknowledged byte.
     shut: bool,
+    /// The poll tells when it takes bytes. Most never refuse any, and for those that would be an event more.
+    watched: bool,
 }
 
 const _: () = assert!(cfg!(debug_assertions) || size_of::<Option<Conn>>() <= 24);
@@ -42,6 +45,7 @@ impl Conn {
             waiting: false,
             eof: false,
             shut: false,
+            watched: false,
         }
     }
 
@@ -179,6 +183,19 @@ impl Server {
         });
         let input = Input::Settled { session, claimant, unacknowledged, stalled };
         self.node.handle(self.now, input);
+    }
+
+    /// The socket took less than it was offered.
+    pub(super) fn block(&mut self, link: LinkId) {
+        self.node.blocked(link);
+        let Some(conn) = find(&mut self.conns, link).filter(|conn| !conn.watched) else { return };
+        conn.watched = true;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let token = Token(link.pack() as usize);
+        if let Err(e) = self.poll.registry().reregister(&mut conn.stream, token, interest) {
+            log::warn!("link {link}: cannot be watched: {e}");
+            self.drop_conn(link);
+        }
     }
 
     /// Shuts our side of the connection.

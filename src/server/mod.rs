@@ -35,6 +35,9 @@ const SIGNALS: Token = Token(usize::MAX - 1);
 /// Listeners count down from here. No link has such a token: its slot would be above two thousand million.
 const LISTENER: usize = usize::MAX - 2;
 
+/// More than there ever are.
+const LISTENERS_MAX: usize = 8;
+
 const _: () = assert!(usize::BITS == 64, "a token holds a slot and a generation");
 
 /// What a server is started with.
@@ -48,19 +51,23 @@ pub struct Options {
     pub limits: Limits,
 }
 
+struct Listener {
+    socket: TcpListener,
+    /// Connections may be waiting to be accepted.
+    knocking: bool,
+}
+
 /// A running server.
 pub struct Server {
     node: Node,
     poll: Poll,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     signals: Signals,
     pool: Pool,
     /// By slot, as the node gives them.
     conns: Vec<Option<Conn>>,
     open: usize,
     open_max: usize,
-    /// Connections may be waiting to be accepted.
-    knocking: bool,
     /// Not before then, because the machine is out of something.
     accept_from: Time,
     inflow: Inflow,
@@ -85,9 +92,10 @@ impl Server {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1])?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        let mut listeners = listen::open(options.bind, options.port)?;
-        for (i, listener) in listeners.iter_mut().enumerate() {
-            poll.registry().register(listener, Token(LISTENER - i), Interest::READABLE)?;
+        let mut listeners = Vec::new();
+        for (i, mut socket) in listen::open(options.bind, options.port)?.into_iter().enumerate() {
+            poll.registry().register(&mut socket, Token(LISTENER - i), Interest::READABLE)?;
+            listeners.push(Listener { socket, knocking: false });
         }
         Ok(Server {
             node: Node::new(options.limits.clone(), &seeds()?),
@@ -98,7 +106,6 @@ impl Server {
             conns: Vec::new(),
             open: 0,
             open_max,
-            knocking: false,
             accept_from: Time::START,
             inflow: Inflow::default(),
             buffer: vec![0; TURN_READ_BYTES].into_boxed_slice(),
@@ -111,7 +118,7 @@ impl Server {
 
     /// The addresses it listens on.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.listeners.iter().filter_map(|listener| listener.local_addr().ok())
+        self.listeners.iter().filter_map(|listener| listener.socket.local_addr().ok())
     }
 
     /// Serves until SIGTERM or SIGINT.
@@ -156,7 +163,11 @@ impl Server {
                 }
             }
             SIGNALS => self.on_signals(),
-            Token(n) if n > LISTENER - 8 => self.knocking = true,
+            Token(n) if n > LISTENER - LISTENERS_MAX => {
+                if let Some(listener) = self.listeners.get_mut(LISTENER - n) {
+                    listener.knocking = true;
+                }
+            }
             Token(n) => {
                 let link = LinkId::unpack(n as u64);
                 if event.is_writable() {
@@ -208,10 +219,10 @@ impl Server {
                 Ok(n) => {
                     self.node.sent(link, n);
                     if n < offered {
-                        self.node.blocked(link);
+                        self.block(link);
                     }
                 }
-                Err(e) if e.kind() == ErrorKind::WouldBlock => self.node.blocked(link),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => self.block(link),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(_) => self.drop_conn(link),
             }
@@ -221,20 +232,19 @@ impl Server {
     /// Accepts what waits, as long as there are descriptors and this turn lasts. At the limit the rest stays
     /// in the kernel's queue until somebody leaves.
     fn accept(&mut self) {
-        if !self.knocking || self.now < self.accept_from {
+        if self.now < self.accept_from {
             return;
         }
         for _ in 0..TURN_ACCEPTS {
             if self.open >= self.open_max {
                 return;
             }
-            match self.listeners.iter().find_map(|l| l.accept().map_or_else(no_one, |new| Some(Ok(new)))) {
-                None => {
-                    self.knocking = false;
-                    return;
-                }
-                Some(Ok((stream, address))) => self.welcome(stream, address.ip()),
-                Some(Err(e)) => {
+            let Some(listener) = self.listeners.iter_mut().find(|listener| listener.knocking) else { return };
+            match listener.socket.accept() {
+                Ok((stream, address)) => self.welcome(stream, address.ip()),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => listener.knocking = false,
+                Err(e) if [ErrorKind::ConnectionAborted, ErrorKind::Interrupted].contains(&e.kind()) => {}
+                Err(e) => {
                     log::warn!("accepting a connection failed: {e}; trying again in {ACCEPT_RETRY:?}");
                     self.accept_from = self.now + ACCEPT_RETRY;
                     return;
@@ -245,8 +255,8 @@ impl Server {
 
     fn welcome(&mut self, mut stream: mio::net::TcpStream, address: IpAddr) {
         let link = self.node.connect(self.now, address);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(e) = self.poll.registry().register(&mut stream, Token(link.pack() as usize), interest) {
+        let token = Token(link.pack() as usize);
+        if let Err(e) = self.poll.registry().register(&mut stream, token, Interest::READABLE) {
             log::warn!("link {link}: cannot be watched: {e}");
             self.node.handle(self.now, Input::Closed { link, unacknowledged: 0 });
             return;
@@ -280,7 +290,6 @@ impl Server {
             } else {
                 log::info!("stopping: {} connections are told", self.open);
                 self.listeners.clear();
-                self.knocking = false;
                 self.node.handle(self.now, Input::Stop);
                 self.stop_by = Some(self.now + STOP);
             }
@@ -290,7 +299,7 @@ impl Server {
     /// How long the loop may sleep.
     fn timeout(&self) -> Option<Duration> {
         let now = self.clock();
-        let accepts = self.knocking && self.open < self.open_max;
+        let accepts = self.open < self.open_max && self.listeners.iter().any(|listener| listener.knocking);
         if !self.again.is_empty() || (accepts && self.accept_from <= now) {
             return Some(Duration::ZERO);
         }
@@ -302,12 +311,6 @@ impl Server {
     fn clock(&self) -> Time {
         Time::from_start(self.start.elapsed())
     }
-}
-
-/// Errors of `accept` that mean "nobody, or only somebody who left again".
-fn no_one<T>(error: io::Error) -> Option<io::Result<T>> {
-    let passing = [ErrorKind::WouldBlock, ErrorKind::ConnectionAborted, ErrorKind::Interrupted];
-    (!passing.contains(&error.kind())).then_some(Err(error))
 }
 
 fn seeds() -> io::Result<Seeds> {
