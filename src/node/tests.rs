@@ -10,6 +10,23 @@ fn world() -> World {
 const LOGIN_BOB: &[u8] = b"{\"command\":\"LOGIN\",\"username\":\"bob\",\"secret\":\"s\"}\n";
 
 #[test]
+fn a_login_long_after_the_feed_wrapped_is_answered() {
+    let mut w = world();
+    let a = w.connect();
+    w.send(a, b"{\"command\":\"LOGIN\",\"username\":\"anonymous\"}\n");
+    let line = format!(
+        "{{\"command\":\"ACTIVITY_MESSAGE\",\"username\":\"anonymous\",\"activity\":{{\"x\":\"{}\"}}}}\n",
+        "y".repeat(9000)
+    );
+    for _ in 0..20 {
+        w.send(a, line.as_bytes());
+    }
+    let b = w.connect();
+    w.send(b, b"{\"command\":\"LOGIN\",\"username\":\"anonymous\"}\n");
+    assert!(w.heard(b).contains("LOGIN_SUCCESS"));
+}
+
+#[test]
 fn a_registered_user_talks_and_is_owed_what_broke() {
     let mut w = world();
     let a = w.connect();

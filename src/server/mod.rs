@@ -73,8 +73,9 @@ pub struct Server {
     inflow: Inflow,
     /// The one read buffer.
     buffer: Box<[u8]>,
-    /// Links with more to read or to take than their last turn allowed.
+    /// Links with more to read or to take than their last turn allowed, and those whose turn it is.
     again: Vec<LinkId>,
+    resumed: Vec<LinkId>,
     start: Instant,
     /// The time of this turn.
     now: Time,
@@ -110,6 +111,7 @@ impl Server {
             inflow: Inflow::default(),
             buffer: vec![0; TURN_READ_BYTES].into_boxed_slice(),
             again: Vec::new(),
+            resumed: Vec::new(),
             start: Instant::now(),
             now: Time::START,
             stop_by: None,
@@ -138,7 +140,8 @@ impl Server {
     fn turn(&mut self, events: &Events) {
         self.now = self.clock();
         self.node.handle(self.now, Input::Time);
-        for link in std::mem::take(&mut self.again) {
+        std::mem::swap(&mut self.again, &mut self.resumed);
+        while let Some(link) = self.resumed.pop() {
             self.pump(link);
         }
         for event in events {
