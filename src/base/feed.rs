@@ -74,8 +74,10 @@ impl Feed {
         }
     }
 
-    /// The end of the frame that holds `at`: the next border above it, at most the tail.
+    /// The end of the frame that holds `at`: the next border above it, at most the tail. Where `at` has left
+    /// the feed, the first border that is certain.
     pub fn frame_end(&self, at: Offset) -> Offset {
+        let at = at.max(self.head());
         let (a, b) = self.read(at, self.tail);
         let found = memchr(b'\n', a).or_else(|| memchr(b'\n', b).map(|i| a.len() + i));
         found.map_or(self.tail, |i| at + i as u64 + 1)

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use crate::base::limits::Limits;
+use crate::node::CloseReason;
 use crate::sim::World;
 
 fn world() -> World {
@@ -24,6 +25,27 @@ fn a_login_long_after_the_feed_wrapped_is_answered() {
     let b = w.connect();
     w.send(b, b"{\"command\":\"LOGIN\",\"username\":\"anonymous\"}\n");
     assert!(w.heard(b).contains("LOGIN_SUCCESS"));
+}
+
+#[test]
+fn a_reader_that_fell_off_in_mid_frame_can_still_be_refused() {
+    let mut w = world();
+    let a = w.connect();
+    w.send(a, b"{\"command\":\"REGISTER\",\"username\":\"bob\",\"secret\":\"s\"}\n");
+    w.send(a, LOGIN_BOB);
+    w.make_room(a, Some(10));
+    let line = format!(
+        "{{\"command\":\"ACTIVITY_MESSAGE\",\"username\":\"bob\",\"secret\":\"s\",\"activity\":{{\"x\":\"{}\"}}}}\n",
+        "y".repeat(9000)
+    );
+    for _ in 0..20 {
+        w.send(a, line.as_bytes());
+    }
+    w.send(a, b"{\"command\":\"LOGIN\",\"username\":\"bob\",\"secret\":\"wrong\"}\n");
+    w.advance(Duration::from_millis(300));
+    w.make_room(a, None);
+    assert!(w.socket(a).closed);
+    assert_eq!(w.node.counters().closed[CloseReason::SlowReader as usize], 1);
 }
 
 #[test]
