@@ -15,7 +15,8 @@ use crate::base::limits::JSON_DEPTH;
 pub struct Decoder {
     /// The line's padded copy; simd-json writes unescaped strings into it.
     copy: Vec<u8>,
-    /// The line as UTF-8, where it came as Windows-1252.
+    /// The same for a line that came as Windows-1252, and that line as UTF-8.
+    other: Vec<u8>,
     text: Vec<u8>,
     /// simd-json's own.
     buffers: Buffers,
@@ -28,6 +29,7 @@ impl Default for Decoder {
     fn default() -> Self {
         Decoder {
             copy: Vec::new(),
+            other: Vec::new(),
             text: Vec::new(),
             buffers: Buffers::with_max_depth(1024, JSON_DEPTH),
             tape: Tape::null().reset(),
@@ -39,33 +41,36 @@ impl Default for Decoder {
 impl Decoder {
     /// Reads one line, without its line end. A line that is not UTF-8 is read as Windows-1252.
     pub fn decode<'a>(&'a mut self, line: &'a [u8]) -> Result<ClientMessage<'a>, Refusal> {
-        let Decoder { copy, text, buffers, tape, keys } = self;
-        let (line, text) = match simdutf8::basic::from_utf8(line) {
-            Ok(_) => (line, None),
-            Err(_) => (line, Some(text)),
-        };
-        let line: &'a [u8] = match text {
-            None => line,
-            Some(text) => {
-                windows_1252(line, text);
-                text
-            }
-        };
-        copy.clear();
-        copy.reserve(line.len() + INPUT_PADDING);
-        copy.extend_from_slice(line);
-        copy.resize(line.len() + INPUT_PADDING, 0);
-        let copy: &'a mut [u8] = copy;
-        let base = copy.as_ptr() as usize;
+        let Decoder { copy, other, text, buffers, tape, keys } = self;
         let mut filled: Tape<'a> = mem::replace(tape, Tape(Vec::new())).reset();
-        let parsed = fill_tape_padded(copy, line.len(), buffers, &mut filled);
+        let mut source = (line, pad(copy, line));
+        let mut parsed = fill_tape_padded(copy, line.len(), buffers, &mut filled);
+        // simd-json sees whether it is UTF-8 on its way, so it costs nothing to ask only then.
+        if let Err(error) = &parsed
+            && matches!(error.error(), ErrorType::InvalidUtf8)
+            && std::str::from_utf8(line).is_err()
+        {
+            windows_1252(line, text);
+            source = (text, pad(other, text));
+            filled = filled.reset();
+            parsed = fill_tape_padded(other, text.len(), buffers, &mut filled);
+        }
         let message = match parsed {
-            Ok(()) => Source { line, base, nodes: &filled.0 }.message(keys),
+            Ok(()) => Source { line: source.0, base: source.1, nodes: &filled.0 }.message(keys),
             Err(error) => Err(refusal(error.error())),
         };
         *tape = filled.reset();
         message
     }
+}
+
+/// Makes `copy` a copy of `line` as simd-json wants it. Returns where it begins in memory.
+fn pad(copy: &mut Vec<u8>, line: &[u8]) -> usize {
+    copy.clear();
+    copy.reserve(line.len() + INPUT_PADDING);
+    copy.extend_from_slice(line);
+    copy.resize(line.len() + INPUT_PADDING, 0);
+    copy.as_ptr() as usize
 }
 
 fn refusal(error: &ErrorType) -> Refusal {
