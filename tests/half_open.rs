@@ -51,7 +51,7 @@ struct Process {
 impl Process {
     fn start(namespace: &str, words: &str) -> Process {
         let mut child = Command::new("ip")
-            .args(["netns", "exec", namespace, "timeout", "60", BINARY])
+            .args(["netns", "exec", namespace, BINARY])
             .args(words.split(' '))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
