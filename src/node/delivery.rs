@@ -100,7 +100,7 @@ impl Node {
             if link.blocked || self.fell_off(link_id) {
                 continue;
             }
-            let plan = self.plan(&self.links[link_id.slot as usize]);
+            let plan = self.plan(self.at(link_id));
             if plan.first || plan.last || !plan.feed.is_empty() {
                 return Some(link_id);
             }

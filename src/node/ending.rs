@@ -31,7 +31,7 @@ impl Node {
     /// Answers and closes when [`REFUSAL`] is over, so that the time it took tells nothing.
     pub(super) fn refuse(&mut self, link_id: LinkId, command: &str, info: &str, reason: CloseReason) -> Flow {
         self.unfollow(link_id);
-        self.links[link_id.slot as usize].phase = Phase::Refusing;
+        self.at_mut(link_id).phase = Phase::Refusing;
         self.answer(link_id, command, info);
         self.timers.set(self.now + REFUSAL, Timer::Refusal(link_id));
         self.count_close(link_id, reason);
@@ -127,7 +127,7 @@ impl Node {
         let Who::User(user) = who else { return };
         let mut owed = self.unconfirmed(link_id, unacknowledged);
         if logged_out {
-            owed = owed.below(self.links[link_id.slot as usize].sent.live_from());
+            owed = owed.below(self.at(link_id).sent.live_from());
         }
         self.detach(link_id, user);
         let (now, away) = (self.now, self.limits.away);
@@ -146,7 +146,7 @@ impl Node {
 
     /// What the session is owed if the last `unacknowledged` bytes of its stream do not arrive.
     pub(super) fn unconfirmed(&self, link_id: LinkId, unacknowledged: u64) -> Spans {
-        let link = &self.links[link_id.slot as usize];
+        let link = self.at(link_id);
         let feed = &self.delivery.feed;
         let cursor = link.spans.current().map_or(feed.tail(), |r| r.from);
         let whole = |r: Range| Range {
@@ -160,7 +160,7 @@ impl Node {
     }
 
     fn detach(&mut self, link_id: LinkId, user: UserId) {
-        let link = &mut self.links[link_id.slot as usize];
+        let link = self.at_mut(link_id);
         let (older, newer) = (link.older, link.newer);
         (link.older, link.newer, link.who) = (NO_SLOT, NO_SLOT, Who::Nobody);
         if older != NO_SLOT {

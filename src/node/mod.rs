@@ -283,6 +283,15 @@ impl Node {
         self.links.get_mut(link_id.slot as usize).filter(|link| link.generation == link_id.generation)
     }
 
+    /// A link whose caller has seen that it is there.
+    fn at(&self, link_id: LinkId) -> &Link {
+        &self.links[link_id.slot as usize]
+    }
+
+    fn at_mut(&mut self, link_id: LinkId) -> &mut Link {
+        &mut self.links[link_id.slot as usize]
+    }
+
     /// Says something to everybody.
     fn say(&mut self, name: &str, activity: &Activity) -> Result<(), Refusal> {
         self.frame.clear();
@@ -339,7 +348,7 @@ impl Node {
     fn on_stop(&mut self) {
         let all: Vec<LinkId> = self.links.iter().map(|(slot, link)| link::id(slot, link)).collect();
         for link_id in all {
-            let phase = self.links[link_id.slot as usize].phase;
+            let phase = self.at(link_id).phase;
             if !matches!(phase, Phase::Closing | Phase::Draining | Phase::Gone) {
                 self.close(link_id, CloseReason::Stopping);
             }

@@ -25,7 +25,7 @@ enum Admission {
 
 impl Node {
     pub(super) fn on_register(&mut self, link_id: LinkId, name: &str, secret: &str) -> Flow {
-        if self.links[link_id.slot as usize].is_session() {
+        if self.at(link_id).is_session() {
             let info = "this connection is logged in; LOGOUT, then register on a new one";
             return self.reply_and_close(link_id, "INVALID_MESSAGE", info, CloseReason::Invalid);
         }
@@ -43,7 +43,7 @@ impl Node {
             self.counters.registrations_refused += 1;
             return self.reply_and_close(link_id, "REGISTER_FAILED", &why, CloseReason::RegisterFailed);
         }
-        let Some(record) = self.links[link_id.slot as usize].made() else {
+        let Some(record) = self.at_mut(link_id).made() else {
             let task = HashTask::Make { kib: self.limits.hash_kib, passes: self.limits.hash_passes };
             return self.hash(link_id, secret, task);
         };
@@ -57,7 +57,7 @@ impl Node {
     }
 
     pub(super) fn on_login(&mut self, link_id: LinkId, name: &str, secret: &str) -> Flow {
-        let link = &self.links[link_id.slot as usize];
+        let link = self.at(link_id);
         if link.is_session() {
             return self.on_login_again(link_id, name, secret);
         }
@@ -83,7 +83,7 @@ impl Node {
             self.counters.logins_refused += 1;
             return self.refuse(link_id, "LOGIN_FAILED", WRONG, CloseReason::LoginFailed);
         }
-        self.links[link_id.slot as usize].phase = Phase::Online;
+        self.at_mut(link_id).phase = Phase::Online;
         self.login_success(link_id, name)
     }
 
@@ -95,7 +95,7 @@ impl Node {
     }
 
     pub(super) fn on_logout(&mut self, link_id: LinkId) -> Flow {
-        self.links[link_id.slot as usize].logged_out = true;
+        self.at_mut(link_id).logged_out = true;
         self.close(link_id, CloseReason::Logout);
         Flow::Pause
     }
@@ -107,7 +107,7 @@ impl Node {
         secret: &str,
         activity: &Activity,
     ) -> Flow {
-        if !self.links[link_id.slot as usize].is_session() {
+        if !self.at(link_id).is_session() {
             match self.admit(link_id, name, secret) {
                 Admission::Later => return Flow::Again,
                 Admission::Refused(why) => {
@@ -140,7 +140,7 @@ impl Node {
 
     /// The name the session is logged in with.
     fn own_name(&self, link_id: LinkId) -> &str {
-        match self.links[link_id.slot as usize].who {
+        match self.at(link_id).who {
             Who::User(user) => &self.registry.user(user).name,
             _ => ANONYMOUS,
         }
@@ -149,7 +149,7 @@ impl Node {
     /// True when this is the pair the session is logged in with. Nobody has a secret for `anonymous`, so
     /// none is looked at.
     fn is_own(&self, link_id: LinkId, name: &str, secret: &str) -> bool {
-        match self.links[link_id.slot as usize].who {
+        match self.at(link_id).who {
             Who::Nobody => false,
             Who::Anonymous => name == ANONYMOUS,
             Who::User(user) => {
@@ -166,7 +166,7 @@ impl Node {
         if name == ANONYMOUS {
             return Admission::Granted(Who::Anonymous);
         }
-        let link = &mut self.links[link_id.slot as usize];
+        let link = self.at_mut(link_id);
         let claimed = link.phase == Phase::Claimed;
         let hashed = link.aside.as_mut().and_then(|aside| aside.hashed.take());
         let address = link.aside.as_ref().map_or(NOWHERE, |aside| aside.address);
@@ -203,7 +203,7 @@ impl Node {
 
     /// Asks for a hash on the link's behalf; its line comes again with the result.
     fn hash(&mut self, link_id: LinkId, secret: &str, task: HashTask) -> Flow {
-        let link = &mut self.links[link_id.slot as usize];
+        let link = self.at_mut(link_id);
         link.phase = Phase::Hashing;
         let address = link.aside.as_ref().map_or(NOWHERE, |aside| aside.address);
         let secret = Zeroizing::new(secret.as_bytes().to_vec());
@@ -248,7 +248,7 @@ impl Node {
         }
         self.counters.sessions_unsettled += u64::from(slot != NO_SLOT);
         if n > 0 {
-            let link = &mut self.links[link_id.slot as usize];
+            let link = self.at_mut(link_id);
             link.phase = Phase::Claiming;
             link.aside.as_mut().expect("a link that is no session has one").unsettled = n;
         }
@@ -291,13 +291,13 @@ impl Node {
     /// Makes the link a session, owed what its name was owed and everything from now on.
     fn start(&mut self, link_id: LinkId, who: Who, phase: Phase) {
         let tail = self.delivery.feed.tail();
-        let link = &mut self.links[link_id.slot as usize];
+        let link = self.at_mut(link_id);
         let claimed = link.aside.take().map_or(Spans::NOTHING, |aside| aside.claimed);
         let spans = match who {
             Who::User(user) => self.take_owed(user, claimed).union(&Spans::open(tail)),
             _ => Spans::open(tail),
         };
-        let link = &mut self.links[link_id.slot as usize];
+        let link = self.at_mut(link_id);
         link.sent = super::sent::Sent::new(spans.current().map_or(tail, |r| r.from), tail);
         link.spans = spans;
         link.who = who;
@@ -344,7 +344,7 @@ impl Node {
 
     fn attach(&mut self, link_id: LinkId, user: UserId) {
         let older = std::mem::replace(&mut self.registry.user_mut(user).newest, link_id.slot);
-        self.links[link_id.slot as usize].older = older;
+        self.at_mut(link_id).older = older;
         if older != NO_SLOT {
             self.links[older as usize].newer = link_id.slot;
         }
