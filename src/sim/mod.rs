@@ -143,10 +143,10 @@ impl World {
         for link in links {
             self.read(link);
         }
+        self.actions();
         loop {
-            let acted = self.actions();
             self.flush();
-            if !acted {
+            if !self.actions() {
                 break;
             }
         }
