@@ -1,27 +1,30 @@
 //! Any schedule of what a few clients and their kernels do, against a whole node without sockets.
 //!
 //! One observer logs in first and takes everything at once: what it hears is what was said. Every other
-//! connection is held against it and against the protocol.
+//! connection is held against it and against the protocol; at the end, whoever registered must have heard
+//! all that was said since, on one of its connections or when it logs in once more.
 
-use std::collections::BTreeMap;
+mod client;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use serde_json::Value;
 
+use client::{Client, command_of};
+
 use crate::base::id::LinkId;
 use crate::base::limits::{Limits, SILENT};
-use crate::base::time::Time;
-use crate::node::Input;
+use crate::node::{CloseReason, Input};
 use crate::sim::World;
+use crate::wire::message::ANONYMOUS;
 
 /// Steps and connections of one run: more of either only makes it slow.
 const STEPS: usize = 400;
 const LINKS: usize = 40;
 /// One step's longest wait; long enough for every deadline there is.
 const WAIT_MS: u64 = 4_000_000;
-
-/// Answers after which nothing may come.
-const LAST_WORDS: [&str; 4] = ["INVALID_MESSAGE", "LOGIN_FAILED", "REGISTER_FAILED", "AUTHENTICATION_FAIL"];
 
 /// Each line of `input` is a step: a letter, which client (`0` to `7`), and what [`Stage::step`] says. Others
 /// are passed over.
@@ -39,22 +42,12 @@ pub fn session(input: &[u8]) {
     stage.finish();
 }
 
-/// One connection as its client sees it.
-struct Client {
-    connected: Time,
-    /// How much of what was written was looked at.
-    seen: usize,
-    registered: bool,
-    logged_in: bool,
-    /// It said something, so it may be a session without having logged in.
-    spoke: bool,
-    /// Nothing may come any more.
-    over: bool,
-    /// Everybody's messages when this client had been seen to be logged in.
-    owed_from: Option<usize>,
-    /// What it heard, and behind which of everybody's messages the last of that stands.
-    heard: Vec<String>,
-    place: usize,
+/// Somebody who registered.
+#[derive(Default)]
+struct Name {
+    /// Everybody's messages when it was seen to be a session.
+    since: usize,
+    links: Vec<LinkId>,
 }
 
 struct Stage {
@@ -64,6 +57,9 @@ struct Stage {
     seats: [Option<LinkId>; 8],
     /// What was said, in order.
     said: Vec<String>,
+    names: BTreeMap<String, Name>,
+    /// Names and secrets somebody tried to register.
+    pairs: BTreeSet<(String, String)>,
     /// Makes what a step says different from what any other says.
     count: u32,
 }
@@ -83,7 +79,16 @@ impl Stage {
         let observer = world.connect();
         world.send(observer, b"{\"command\":\"LOGIN\",\"username\":\"anonymous\"}\n");
         world.heard(observer);
-        Stage { world, observer, clients: BTreeMap::new(), seats: [None; 8], said: Vec::new(), count: 0 }
+        Stage {
+            world,
+            observer,
+            clients: BTreeMap::new(),
+            seats: [None; 8],
+            said: Vec::new(),
+            names: BTreeMap::new(),
+            pairs: BTreeSet::new(),
+            count: 0,
+        }
     }
 
     fn step(&mut self, verb: u8, seat: usize, rest: &[u8]) {
@@ -107,21 +112,7 @@ impl Stage {
             _ => {}
         }
         let Some(link) = self.seats[seat].filter(|link| !world.sockets[link].closed) else { return };
-        let (name, secret) = text.split_once(' ').unwrap_or((text, text));
         match verb {
-            // What the client sends: a line, part of one, or a line that waits for the next turn.
-            b'>' => world.send(link, &[rest, b"\n"].concat()),
-            b'.' => world.send(link, rest),
-            b',' => world.arrive(link, &[rest, b"\n"].concat()),
-            b'R' => world.send(link, &command("REGISTER", name, secret, "")),
-            b'L' => world.send(link, &command("LOGIN", name, secret, "")),
-            b'Q' => world.send(link, b"{\"command\":\"LOGOUT\"}\n"),
-            b'S' => {
-                self.count += 1;
-                let activity = format!(",\"activity\":{{\"n\":{}}}", self.count);
-                world.send(link, &command("ACTIVITY_MESSAGE", name, secret, &activity));
-            }
-            // How its kernel and the network do.
             b'r' => world.make_room(link, number.map(|n| n as usize)),
             b'a' => {
                 let written = world.socket(link).written.len();
@@ -130,19 +121,43 @@ impl Stage {
             b'!' => world.socket(link).stalled ^= true,
             b'e' => world.end(link),
             b'x' => world.cut(link),
-            _ => {}
+            _ => {
+                let bytes = self.bytes(verb, text, rest);
+                self.clients.get_mut(&link).expect("in a seat").typed.extend_from_slice(&bytes);
+                self.world.arrive(link, &bytes);
+                if verb != b',' {
+                    self.world.turn();
+                }
+            }
         }
-        if matches!(verb, b'>' | b'.' | b',' | b'S')
-            && let Some(client) = self.clients.get_mut(&link)
-        {
-            client.spoke = true;
+    }
+
+    /// What a client sends: a line (`,` for one that waits for the next turn), a part of one, or a command
+    /// with a name and a secret, which is the name if there is none.
+    fn bytes(&mut self, verb: u8, text: &str, rest: &[u8]) -> Vec<u8> {
+        let (name, secret) = text.split_once(' ').unwrap_or((text, text));
+        match verb {
+            b'>' | b',' => [rest, b"\n"].concat(),
+            b'.' => rest.to_vec(),
+            b'R' => {
+                self.pairs.insert((name.to_owned(), secret.to_owned()));
+                command("REGISTER", name, secret, "")
+            }
+            b'L' => command("LOGIN", name, secret, ""),
+            b'S' => {
+                self.count += 1;
+                let activity = format!(",\"activity\":{{\"n\":{}}}", self.count);
+                command("ACTIVITY_MESSAGE", name, secret, &activity)
+            }
+            b'Q' => b"{\"command\":\"LOGOUT\"}\n".to_vec(),
+            _ => Vec::new(),
         }
     }
 
     /// Looks at what everybody was written since the last time.
     fn look(&mut self) {
         for line in self.world.heard(self.observer).lines() {
-            assert_eq!(command_of(line), "ACTIVITY_BROADCAST");
+            assert_eq!(command_of(line).0, "ACTIVITY_BROADCAST");
             self.said.push(line.to_owned());
         }
         assert_eq!(self.world.node.counters().activities, self.said.len() as u64);
@@ -152,10 +167,13 @@ impl Stage {
             let whole = new.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
             assert!(whole == new.len() || socket.room.is_some() || socket.closed, "part of a line");
             for line in new[..whole].split_inclusive(|b| *b == b'\n') {
+                client.seen += line.len();
                 let line = std::str::from_utf8(line).expect("ASCII").trim_end_matches('\n');
-                client.hears(line, self.world.now, &self.said);
+                if let Some(name) = client.hears(line, self.world.now, &self.said) {
+                    let new = || Name { since: self.said.len(), ..Name::default() };
+                    self.names.entry(name).or_insert_with(new).links.push(*link);
+                }
             }
-            client.seen += whole;
             if client.logged_in && client.owed_from.is_none() {
                 client.owed_from = Some(self.said.len());
             }
@@ -168,8 +186,10 @@ impl Stage {
         self.world.hash();
         for link in self.clients.keys() {
             let socket = self.world.socket(*link);
-            (socket.acknowledged, socket.stalled) = (None, false);
-            self.world.make_room(*link, None);
+            if !socket.closed {
+                (socket.acknowledged, socket.stalled) = (None, false);
+                self.world.make_room(*link, None);
+            }
         }
         // Long enough for a refused login to be answered: a session that fails to log in again is none.
         self.world.advance(SILENT);
@@ -177,63 +197,58 @@ impl Stage {
         for (link, client) in &self.clients {
             let socket = &self.world.sockets[link];
             if let Some(from) = client.owed_from.filter(|_| !socket.shut && !socket.closed) {
-                assert!(client.heard.ends_with(&self.said[from..]), "link {link} missed something");
+                let heard: Vec<&String> = client.heard.iter().map(|(line, _)| line).collect();
+                assert!(
+                    heard.ends_with(&self.said[from..].iter().collect::<Vec<_>>()),
+                    "{link} missed something"
+                );
             }
         }
+        self.all_come_back();
         self.world.node.handle(self.world.now, Input::Stop);
         self.world.advance(Duration::from_secs(30));
         self.look();
         assert_eq!(self.world.node.links(), 0, "a stopped node has no links");
     }
-}
 
-impl Client {
-    fn new(connected: Time) -> Client {
-        Client {
-            connected,
-            seen: 0,
-            registered: false,
-            logged_in: false,
-            spoke: false,
-            over: false,
-            owed_from: None,
-            heard: Vec::new(),
-            place: 0,
+    /// Everybody who registered logs in again, and has heard everything then, except where the node says
+    /// why not: it was logged out, stayed away too long or fell behind the feed.
+    fn all_come_back(&mut self) {
+        let mut back = Vec::new();
+        for (i, (name, secret)) in self.pairs.iter().enumerate() {
+            // An address of its own, or the guard against guessing refuses it.
+            let link = self.world.connect_from(Ipv4Addr::from_bits(0x0a00_0000 + i as u32).into());
+            self.clients.insert(link, Client::new(self.world.now));
+            self.world.send(link, &command("LOGIN", name, secret, ""));
+            back.push((name.clone(), link));
         }
-    }
-
-    fn hears(&mut self, line: &str, now: Time, said: &[String]) {
-        assert!(line.bytes().all(|b| (0x20..0x80).contains(&b)), "{line:?}");
-        assert!(!self.over, "after its last words: {line}");
-        match &*command_of(line) {
-            "ACTIVITY_BROADCAST" => {
-                let silent = (self.registered || self.spoke) && now >= self.connected + SILENT;
-                assert!(self.logged_in || silent, "before its login was answered: {line}");
-                let next = said[self.place..].iter().position(|l| l == line);
-                self.place += next.expect("what was said, in order, nothing twice") + 1;
-                self.heard.push(line.to_owned());
+        self.world.advance(SILENT);
+        self.look();
+        // Those that raw bytes registered, or with another secret, cannot.
+        back.retain(|(_, link)| self.clients[link].logged_in);
+        let counters = self.world.node.counters();
+        let closed = |reason: CloseReason| counters.closed[reason as usize];
+        let given_up = counters.lost_bytes + counters.mailboxes_expired;
+        if given_up + closed(CloseReason::Logout) + closed(CloseReason::SlowReader) > 0 {
+            return;
+        }
+        for (link, client) in &self.clients {
+            for name in client.spoke_as() {
+                self.names.entry(name).and_modify(|name| name.links.push(*link));
             }
-            "REGISTER_SUCCESS" => self.registered = true,
-            "LOGIN_SUCCESS" => self.logged_in = true,
-            last => self.over = LAST_WORDS.contains(&last),
+        }
+        for (name, _) in back.iter().filter(|(name, _)| *name != ANONYMOUS) {
+            let Name { since, links } = &self.names[name];
+            let sure = links.iter().flat_map(|link| {
+                let arrived = self.world.sockets[link].acknowledged.unwrap_or(usize::MAX);
+                self.clients[link].heard.iter().filter(move |(_, end)| *end <= arrived)
+            });
+            let sure: BTreeSet<&String> = sure.map(|(line, _)| line).collect();
+            for line in &self.said[*since..] {
+                assert!(sure.contains(line), "{name} missed {line}");
+            }
         }
     }
-}
-
-/// Which of the commands a client knows this line is; it must have what belongs to that.
-fn command_of(line: &str) -> String {
-    let line: Value = serde_json::from_str(line).expect("JSON");
-    let command = line["command"].as_str().expect("a command").to_owned();
-    match &*command {
-        "ACTIVITY_BROADCAST" => assert!(line["activity"]["authenticated_user"].is_string(), "{line}"),
-        "REDIRECT" => assert!(line["hostname"].is_string() && line["port"].is_u64(), "{line}"),
-        "LOGIN_SUCCESS" | "REGISTER_SUCCESS" => assert!(line["info"].as_str().is_some_and(|i| !i.is_empty())),
-        last => {
-            assert!(LAST_WORDS.contains(&last), "no command of clients: {line}");
-            assert!(line["info"].as_str().is_some_and(|i| !i.is_empty()), "{line}");
-        }
-    }
-    command
 }
 
 fn command(command: &str, name: &str, secret: &str, more: &str) -> Vec<u8> {
