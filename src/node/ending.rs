@@ -149,19 +149,15 @@ impl Node {
         let link = self.at(link_id);
         let feed = &self.delivery.feed;
         let cursor = link.spans.current().map_or(feed.tail(), |r| r.from);
+        // A frame that did not arrive whole comes again whole, or not at all where its beginning has left
+        // the feed: the rest alone is no line.
         let whole = |r: Range| Range {
             from: if r.from >= feed.head() { feed.frame_start(r.from) } else { r.from },
             ..r
         };
-        // A frame that went out in part has to come again as a whole.
-        let begun = link.mid_frame.then_some(Range { from: cursor, to: cursor + 1 });
+        let begun = |r: Range| if link.mid_frame && r.from == cursor { whole(r) } else { r };
         let sent = link.sent.unwind(cursor, unacknowledged);
-        let owed = Spans::from_ranges(link.spans.ranges().chain(sent.into_iter().chain(begun).map(whole)));
-        match feed.frame_start(cursor) {
-            // Its beginning has left the feed, and its rest alone is no line.
-            next if link.mid_frame && cursor >= feed.head() && next > cursor => owed.above(next),
-            _ => owed,
-        }
+        Spans::from_ranges(link.spans.ranges().map(begun).chain(sent.into_iter().map(whole)))
     }
 
     fn detach(&mut self, link_id: LinkId, user: UserId) {

@@ -71,3 +71,18 @@ fn a_registered_user_talks_and_is_owed_what_broke() {
     w.advance(Duration::from_secs(5));
     assert_eq!(w.heard(c), "");
 }
+
+#[test]
+fn a_login_is_answered_also_when_the_feed_has_forgotten_its_beginning() {
+    let mut w = world();
+    let a = w.connect();
+    w.send(a, b"{\"command\":\"LOGIN\",\"username\":\"anonymous\"}\n");
+    let n = 2 * (1 << 16) / 100;
+    for _ in 0..n {
+        w.send(a, b"{\"command\":\"ACTIVITY_MESSAGE\",\"username\":\"anonymous\",\"activity\":{\"n\":1}}\n");
+    }
+    assert_eq!(w.heard(a).lines().count(), 1 + n);
+    let b = w.connect();
+    w.send(b, b"{\"command\":\"LOGIN\",\"username\":\"anonymous\"}\n");
+    assert_eq!(w.heard(b), "{\"command\":\"LOGIN_SUCCESS\",\"info\":\"logged in as user anonymous\"}\n");
+}
