@@ -135,6 +135,7 @@ impl Server {
         if reading == Reading::Discard {
             lines.reset(0);
         }
+        inflow.taken(link, lines.len());
         inflow.put(lines, &mut conn.held);
         conn.waiting = split == Split::Stopped && reading != Reading::Discard;
         if reading == Reading::Discard || (conn.waiting && reading != Reading::Hold) {
