@@ -78,7 +78,10 @@ impl Server {
                 let Some(conn) = self.conn(link) else { return };
                 if conn.eof {
                     self.node.handle(self.now, Input::Eof(link));
-                } else if conn.readable {
+                } else if conn.readable
+                    && let Reading::Take(limit) = self.node.reading(link)
+                {
+                    // Asked for again: the lines above may have logged it in, and then it may send longer ones.
                     self.read(link, limit, &mut lines);
                 }
             }
@@ -132,6 +135,7 @@ impl Server {
         if reading == Reading::Discard {
             lines.reset(0);
         }
+        inflow.taken(link, lines.len());
         inflow.put(lines, &mut conn.held);
         conn.waiting = split == Split::Stopped && reading != Reading::Discard;
         if reading == Reading::Discard || (conn.waiting && reading != Reading::Hold) {

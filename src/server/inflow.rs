@@ -53,6 +53,12 @@ impl Inflow {
         self.turn.take_if(|(id, _)| *id == link);
     }
 
+    /// Lines of this link were taken and so many bytes are left: its turn is over if it needs none. Else a
+    /// link that finished its line and has no more to say would be late with it.
+    pub fn taken(&mut self, link: LinkId, len: usize) {
+        self.turn.take_if(|(id, _)| *id == link && len <= INPUT_FREE_BYTES);
+    }
+
     /// May this link, which holds so many bytes, read more now? If not, it is told when by [`Inflow::next`].
     pub fn may_read(&mut self, now: Time, link: LinkId, len: usize) -> bool {
         if self.turn.is_some_and(|(id, _)| id == link) {
@@ -73,6 +79,11 @@ impl Inflow {
     /// A link whose turn it may be now.
     pub fn next(&mut self) -> Option<LinkId> {
         if self.turn.is_none() { self.parked.pop_front() } else { None }
+    }
+
+    /// True when [`Inflow::next`] has a link.
+    pub fn is_free(&self) -> bool {
+        self.turn.is_none() && !self.parked.is_empty()
     }
 
     /// The link whose turn is over without its line being complete.
@@ -112,10 +123,16 @@ mod tests {
         assert!(!inflow.may_read(now, id(3), 1 << 20));
         assert_eq!((inflow.next(), inflow.late(now)), (None, None));
         assert!(inflow.may_read(now, id(2), 0), "its line is complete: the turn ends");
+        assert!(inflow.is_free());
         assert_eq!(inflow.next(), Some(id(3)));
         assert!(inflow.may_read(now, id(3), 1 << 20));
         assert_eq!(inflow.deadline(), Some(now + INPUT_TURN));
         assert_eq!(inflow.late(now + INPUT_TURN), Some(id(3)));
+        assert!(inflow.may_read(now, id(5), 1 << 20));
+        inflow.taken(id(5), 1 << 20);
+        assert!(inflow.deadline().is_some(), "its line goes on");
+        inflow.taken(id(5), 0);
+        assert_eq!(inflow.late(now + INPUT_TURN), None, "its line is complete, though nothing more comes");
         for (i, held) in hoards.iter_mut().enumerate() {
             inflow.release(id(9 + i as u32), held);
         }
