@@ -4,7 +4,8 @@
 //! over them is a flush and costs nothing per message. Any other link with something to get stands in the
 //! queue. A blocked link stands nowhere until the shell says that it takes bytes again.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 
 use super::counters::CloseReason;
 use super::link::{Answers, Link, Phase, id};
@@ -27,6 +28,8 @@ pub(super) struct Delivery {
     sweep: usize,
     swept_to: Offset,
     queue: VecDeque<LinkId>,
+    /// Blocked readers by the offset they stood at when they came in here; each is in once at most.
+    trailing: BinaryHeap<Reverse<(Offset, LinkId)>>,
     /// Links that took a full write and are owed more: their next comes after everybody else's.
     later: Vec<LinkId>,
 }
@@ -39,6 +42,7 @@ impl Delivery {
             sweep: 0,
             swept_to: 0,
             queue: VecDeque::new(),
+            trailing: BinaryHeap::new(),
             later: Vec::new(),
         }
     }
@@ -179,9 +183,34 @@ impl Node {
 
     /// The socket took less than it was offered; it will be [`Node::unblocked`].
     pub fn blocked(&mut self, link_id: LinkId) {
-        if let Some(link) = self.link_mut(link_id) {
-            link.blocked = true;
-            self.unfollow(link_id);
+        let Some(link) = self.link_mut(link_id) else { return };
+        link.blocked = true;
+        let is_new = !std::mem::replace(&mut link.trailing, true);
+        let cursor = link.spans.current().map_or(Offset::MAX, |r| r.from);
+        if is_new {
+            self.delivery.trailing.push(Reverse((cursor, link_id)));
+        }
+        self.unfollow(link_id);
+    }
+
+    /// The feed grew: closes the blocked readers whose next byte has left it. The others would only be
+    /// noticed when they take bytes again, which may be never.
+    pub(super) fn close_fallen(&mut self) {
+        let head = self.delivery.feed.head();
+        while let Some(Reverse((at, link_id))) = self.delivery.trailing.peek().copied()
+            && at < head
+        {
+            self.delivery.trailing.pop();
+            let Some(link) = self.link_mut(link_id) else { continue };
+            link.trailing = false;
+            let is_behind = link.spans.current().is_some_and(|r| r.from < head);
+            if !link.blocked {
+                continue;
+            } else if is_behind {
+                self.fell_off(link_id);
+            } else {
+                self.blocked(link_id);
+            }
         }
     }
 

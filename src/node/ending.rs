@@ -28,12 +28,14 @@ impl Node {
         Flow::Pause
     }
 
-    /// Answers and closes when [`REFUSAL`] is over, so that the time it took tells nothing.
+    /// Answers and closes [`REFUSAL`] after the line came, so that the time it took tells nothing.
     pub(super) fn refuse(&mut self, link_id: LinkId, command: &str, info: &str, reason: CloseReason) -> Flow {
         self.unfollow(link_id);
-        self.at_mut(link_id).phase = Phase::Refusing;
+        let link = self.at_mut(link_id);
+        link.phase = Phase::Refusing;
+        let asked_at = link.aside.as_ref().and_then(|aside| aside.asked_at);
         self.answer(link_id, command, info);
-        self.timers.set(self.now + REFUSAL, Timer::Refusal(link_id));
+        self.timers.set(asked_at.unwrap_or(self.now) + REFUSAL, Timer::Refusal(link_id));
         self.count_close(link_id, reason);
         Flow::Pause
     }

@@ -1,7 +1,7 @@
 //! Failed logins, counted by address and name, so that secrets cannot be guessed at speed.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -59,15 +59,8 @@ impl Guesses {
         }
     }
 
-    /// A client owns a whole IPv6 /64, so that is its address.
     fn key(&self, address: IpAddr, name: &str) -> u64 {
-        let mut hasher = self.seed.build_hasher();
-        match address.to_canonical() {
-            IpAddr::V4(v4) => v4.octets().hash(&mut hasher),
-            IpAddr::V6(v6) => v6.octets()[..8].hash(&mut hasher),
-        }
-        name.hash(&mut hasher);
-        hasher.finish()
+        self.seed.hash_one((address, name))
     }
 }
 

@@ -1,6 +1,6 @@
 //! One connection: where it is in its life, what it is owed, what is on its way to it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::hashing::Hashed;
 use super::registry::{NO_SLOT, Record};
@@ -8,6 +8,7 @@ use super::sent::Sent;
 use crate::base::feed::Offset;
 use crate::base::id::{LinkId, UserId};
 use crate::base::spans::Spans;
+use crate::base::time::Time;
 
 /// Where a link is in its life. Later ones are never followed by earlier ones, but for the three that
 /// wait (`Hashing`, `Claiming`, and their ends), which go back and forth before a session starts.
@@ -51,9 +52,11 @@ pub(super) enum Who {
 /// What only a link that comes or goes needs; a session in between has none.
 #[derive(Debug)]
 pub(super) struct Aside {
-    /// The client's address.
+    /// The client's address, as far as it tells clients apart.
     pub address: IpAddr,
-    /// What the threads found for its line.
+    /// When the line came that a thread hashes the secret of.
+    pub asked_at: Option<Time>,
+    /// What the threads found for it.
     pub hashed: Option<Hashed>,
     /// Older sessions still to be looked at.
     pub unsettled: u32,
@@ -96,6 +99,8 @@ pub(super) struct Link {
     pub blocked: bool,
     /// It stands in the queue of links to be flushed.
     pub queued: bool,
+    /// It stands in the heap of readers that may fall off the feed.
+    pub trailing: bool,
     /// The last byte sent of the feed did not end a frame.
     pub mid_frame: bool,
     /// The client ended its side.
@@ -116,7 +121,7 @@ pub(super) struct Link {
     pub aside: Option<Box<Aside>>,
 }
 
-const _: () = assert!(size_of::<Link>() <= 80, "see TARGETS in docs/design.md: memory a client");
+const _: () = assert!(size_of::<Link>() <= 80, "docs/design.md says what a client costs");
 
 impl Link {
     pub fn new(generation: u32, address: IpAddr) -> Link {
@@ -125,6 +130,7 @@ impl Link {
             phase: Phase::New,
             blocked: false,
             queued: false,
+            trailing: false,
             mid_frame: false,
             eof: false,
             logged_out: false,
@@ -136,7 +142,7 @@ impl Link {
             spans: Spans::NOTHING,
             sent: Sent::new(0, 0),
             answers: None,
-            aside: Some(Box::new(Aside::new(address))),
+            aside: Some(Box::new(Aside::new(origin(address)))),
         }
     }
 
@@ -166,7 +172,22 @@ impl Link {
 
 impl Aside {
     pub fn new(address: IpAddr) -> Aside {
-        Aside { address, hashed: None, unsettled: 0, claimed: Spans::NOTHING, stop_at: Offset::MAX }
+        Aside {
+            address,
+            asked_at: None,
+            hashed: None,
+            unsettled: 0,
+            claimed: Spans::NOTHING,
+            stop_at: Offset::MAX,
+        }
+    }
+}
+
+/// What of an address tells clients apart: of IPv6 the first 64 bits, which one client has for itself.
+fn origin(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        v4 => v4,
     }
 }
 

@@ -43,7 +43,7 @@ use crate::base::time::Time;
 use crate::wire::decode::Decoder;
 use crate::wire::encode;
 use crate::wire::line::Flow;
-use crate::wire::message::{Activity, ClientMessage, Refusal};
+use crate::wire::message::{Activity, ClientMessage, Refusal, shorten};
 use delivery::Delivery;
 use guess::Guesses;
 use hashing::HashQueue;
@@ -208,7 +208,7 @@ impl Node {
             ClientMessage::Logout => self.on_logout(link_id),
             ClientMessage::Invalid { info } => {
                 self.counters.complaints += 1;
-                log::debug!("link {link_id}: its client complains: {info:?}");
+                log::debug!("link {link_id}: its client complains: {:?}", shorten(info));
                 Flow::Next
             }
         }
@@ -299,6 +299,7 @@ impl Node {
         self.delivery.feed.append(&self.frame);
         self.counters.activities += 1;
         self.counters.feed_bytes += self.frame.len() as u64;
+        self.close_fallen();
         Ok(())
     }
 

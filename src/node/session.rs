@@ -1,7 +1,5 @@
 //! From a name and a secret to a session, and what a session may say.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use zeroize::Zeroizing;
 
 use super::counters::CloseReason;
@@ -13,7 +11,7 @@ use crate::base::id::{LinkId, UserId};
 use crate::base::limits::{NAME_CHARS, SECRET_BYTES, SETTLED_SESSIONS, SILENT};
 use crate::base::spans::Spans;
 use crate::wire::line::Flow;
-use crate::wire::message::{ANONYMOUS, Activity};
+use crate::wire::message::{ANONYMOUS, Activity, shorten};
 
 /// Whether a link may become a session.
 enum Admission {
@@ -76,6 +74,7 @@ impl Node {
     fn on_login_again(&mut self, link_id: LinkId, name: &str, secret: &str) -> Flow {
         let own = self.own_name(link_id);
         if own != name {
+            let name = shorten(name);
             let info = format!("this connection is logged in as {own}; log in as {name} on a new one");
             return self.reply_and_close(link_id, "LOGIN_FAILED", &info, CloseReason::LoginFailed);
         }
@@ -169,10 +168,10 @@ impl Node {
         let link = self.at_mut(link_id);
         let claimed = link.phase == Phase::Claimed;
         let hashed = link.aside.as_mut().and_then(|aside| aside.hashed.take());
-        let address = link.aside.as_ref().map_or(NOWHERE, |aside| aside.address);
+        let address = link.aside.as_ref().expect("a link that is no session has one").address;
         if let Some(wait) = self.guesses.wait(self.now, address, name) {
             self.counters.logins_limited += 1;
-            let seconds = wait.as_secs() + 1;
+            let (name, seconds) = (shorten(name), wait.as_secs() + 1);
             return Admission::Refused(format!(
                 "too many failed logins as {name} from this address; try again in {seconds} s"
             ));
@@ -203,9 +202,12 @@ impl Node {
 
     /// Asks for a hash on the link's behalf; its line comes again with the result.
     fn hash(&mut self, link_id: LinkId, secret: &str, task: HashTask) -> Flow {
+        let now = self.now;
         let link = self.at_mut(link_id);
         link.phase = Phase::Hashing;
-        let address = link.aside.as_ref().map_or(NOWHERE, |aside| aside.address);
+        let aside = link.aside.as_mut().expect("a link that is no session has one");
+        aside.asked_at = Some(now);
+        let address = aside.address;
         let secret = Zeroizing::new(secret.as_bytes().to_vec());
         self.hashes.push(address, HashJob { link: link_id, secret, task });
         self.give_hashes();
@@ -353,9 +355,6 @@ impl Node {
 
 /// The same text for a wrong secret and an unknown name.
 const WRONG: &str = "wrong username or secret";
-
-/// Where no address is known: only before a test's link has one.
-const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 fn refuse_name(name: &str) -> Option<String> {
     match name {

@@ -49,6 +49,61 @@ fn a_reader_that_fell_off_in_mid_frame_can_still_be_refused() {
 }
 
 #[test]
+fn a_blocked_reader_that_fell_off_is_closed_though_it_never_takes_bytes_again() {
+    let mut w = world();
+    let (a, b) = (w.connect(), w.connect());
+    for link in [a, b] {
+        w.send(link, b"{\"command\":\"LOGIN\",\"username\":\"anonymous\"}\n");
+    }
+    w.make_room(b, Some(10));
+    let line = format!(
+        "{{\"command\":\"ACTIVITY_MESSAGE\",\"username\":\"anonymous\",\"activity\":{{\"x\":\"{}\"}}}}\n",
+        "y".repeat(9000)
+    );
+    for _ in 0..7 {
+        w.send(a, line.as_bytes());
+        assert!(!w.socket(b).closed);
+    }
+    w.send(a, line.as_bytes());
+    assert!(w.socket(b).closed, "the feed of 64 KiB holds seven of these");
+}
+
+#[test]
+fn a_refusal_comes_250_ms_after_its_line_however_long_the_hash_took() {
+    let mut w = world();
+    let a = w.connect();
+    w.send(
+        a,
+        b"{\"command\":\"REGISTER\",\"username\":\"bob\",\"secret\":\"s\"}\n{\"command\":\"LOGOUT\"}\n",
+    );
+    w.advance(Duration::from_secs(3 * 3600));
+    w.hold_hashes = true;
+    let (b, c) = (w.connect(), w.connect());
+    w.send(b, b"{\"command\":\"LOGIN\",\"username\":\"bob\",\"secret\":\"wrong\"}\n");
+    w.advance(Duration::from_millis(100));
+    w.send(c, b"{\"command\":\"LOGIN\",\"username\":\"eve\",\"secret\":\"wrong\"}\n");
+    w.hash();
+    w.advance(Duration::from_millis(149));
+    assert_eq!(w.heard(b), "");
+    w.advance(Duration::from_millis(1));
+    let refused = "{\"command\":\"LOGIN_FAILED\",\"info\":\"wrong username or secret\"}\n";
+    assert_eq!((&*w.heard(b), &*w.heard(c)), (refused, ""));
+    w.advance(Duration::from_millis(100));
+    assert_eq!(w.heard(c), refused);
+}
+
+#[test]
+fn an_answer_quotes_no_more_than_the_beginning_of_a_name() {
+    let mut w = world();
+    let a = w.connect();
+    w.send(a, b"{\"command\":\"LOGIN\",\"username\":\"anonymous\"}\n");
+    w.heard(a);
+    w.send(a, format!("{{\"command\":\"LOGIN\",\"username\":\"{}\"}}\n", "\u{e9}".repeat(6000)).as_bytes());
+    let heard = w.heard(a);
+    assert!(heard.contains("LOGIN_FAILED") && heard.len() < 1000, "{heard}");
+}
+
+#[test]
 fn a_registered_user_talks_and_is_owed_what_broke() {
     let mut w = world();
     let a = w.connect();

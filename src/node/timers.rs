@@ -1,4 +1,4 @@
-//! Deadlines. Every kind lasts equally long for all, so each kind is a queue that is in order by
+//! Deadlines. Every kind lasts equally long for all, so each kind is a queue that is nearly in order by
 //! itself: setting one is a push, and an idle session has none at all.
 //!
 //! Nothing is cancelled. A deadline that no longer means anything is recognised when it is reached: by
@@ -53,11 +53,15 @@ pub(super) struct Timers {
 }
 
 impl Timers {
-    /// Sets a deadline. Those of one kind must be set in order, which a constant duration does.
+    /// Sets a deadline. It nearly always goes to the back; a refusal that took a while goes a little before.
     pub fn set(&mut self, at: Time, timer: Timer) {
         let queue = &mut self.queues[timer.kind()];
-        debug_assert!(queue.back().is_none_or(|(last, _)| *last <= at));
-        queue.push_back((at, timer));
+        if queue.back().is_none_or(|(last, _)| *last <= at) {
+            queue.push_back((at, timer));
+        } else {
+            let place = queue.partition_point(|(other, _)| *other <= at);
+            queue.insert(place, (at, timer));
+        }
     }
 
     /// The earliest deadline, also one that no longer means anything.
@@ -102,9 +106,11 @@ mod tests {
         timers.set(at(20), Timer::Login(id(1)));
         timers.set(at(30), Timer::Login(id(2)));
         timers.set(at(10), Timer::Drain(id(3)));
+        timers.set(at(15), Timer::Login(id(4)));
         assert_eq!(timers.next(), Some(at(10)));
         assert_eq!(timers.expired(at(9)), None);
         assert_eq!(timers.expired(at(10)), Some(Timer::Drain(id(3))));
+        assert_eq!(timers.expired(at(20)), Some(Timer::Login(id(4))));
         assert_eq!(timers.expired(at(20)), Some(Timer::Login(id(1))));
         timers.forget_logins(|link| link.slot == 2);
         assert_eq!(timers.next(), None);

@@ -291,7 +291,7 @@ impl Server {
                 log::warn!("stopping at once");
                 self.stop_by = Some(self.now);
             } else {
-                log::info!("stopping: {} connections are told", self.open);
+                log::info!("stopping: {} connections get what they are owed", self.open);
                 self.listeners.clear();
                 self.node.handle(self.now, Input::Stop);
                 self.stop_by = Some(self.now + STOP);

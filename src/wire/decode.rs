@@ -8,7 +8,7 @@ use std::mem;
 
 use simd_json::{Buffers, ErrorType, INPUT_PADDING, Node, StaticNode, Tape, fill_tape_padded};
 
-use super::message::{Activity, ClientMessage, Refusal};
+use super::message::{Activity, ClientMessage, Refusal, shorten};
 use crate::base::limits::JSON_DEPTH;
 
 /// Turns lines into messages. Keep one and use it for every line: its buffers are the reason.
@@ -262,12 +262,6 @@ impl<'t, 'a> Source<'t, 'a> {
             Some(at) => Err(Refusal::RepeatedKey(shorten(key(&at)))),
         }
     }
-}
-
-/// What a refusal quotes of the client's own words: its first 64 characters.
-fn shorten(text: &str) -> String {
-    let cut = text.char_indices().nth(64).map_or(text, |(i, _)| &text[..i]);
-    if cut.len() < text.len() { format!("{cut}...") } else { cut.to_owned() }
 }
 
 #[cfg(test)]

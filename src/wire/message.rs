@@ -124,3 +124,9 @@ impl fmt::Display for Refusal {
         }
     }
 }
+
+/// What an answer or a log line quotes of the client's own words: their first 64 characters.
+pub fn shorten(text: &str) -> String {
+    let cut = text.char_indices().nth(64).map_or(text, |(i, _)| &text[..i]);
+    if cut.len() < text.len() { format!("{cut}...") } else { cut.to_owned() }
+}
