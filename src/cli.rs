@@ -44,23 +44,25 @@ enum Command {
 const SERVER_HELP: &str = "\
 Try it: `activitystreamer server`, then in two other terminals `activitystreamer client -u NAME`.
 
-Sizes are bytes and may end in K, M or G (times 1024). Durations are seconds, or like 500ms, 10m, 1h.
-The flags -lp and -lh may be written with one dash. The log goes to standard error; RUST_LOG=debug shows
-more of it, RUST_LOG=warn less. SIGUSR1 logs what was counted. SIGTERM and SIGINT stop the server: clients
-get what they are owed, for at most 2 s; a second signal stops it at once.
+Sizes are bytes and may end in K, M or G (times 1024). Durations are seconds, or like 500ms, 10m, 1h. The \
+flags -lp and -lh may be written with one dash.
+
+The log goes to standard error; RUST_LOG=debug shows more of it, RUST_LOG=warn less. SIGUSR1 logs what was \
+counted. SIGTERM and SIGINT stop the server: clients get what they are owed, for at most 2 s; a second signal \
+stops it at once.
 
 Exit codes: 0 stopped by a signal, 1 could not start, 2 wrong command line.";
 
 const CLIENT_HELP: &str = "\
-A line of input that is a JSON object is said as it is; any other text becomes {\"message\": text}. Each
-activity heard, one's own too, is one line of JSON on standard output. At the end of input the client logs
+A line of input that is a JSON object is said as it is; any other text becomes {\"message\": text}. Each \
+activity heard, one's own too, is one line of JSON on standard output. At the end of input the client logs \
 out, prints what it is still owed, and ends.
 
-With -u alone the name is registered with a secret made here, which is shown once on standard error; with
--u and -s it logs in; with neither it is anonymous. The flags -rh, -rp and -lp may be written with one dash.
+With -u alone the name is registered with a secret made here, which is shown once on standard error; with -u \
+and -s it logs in; with neither it is anonymous. The flags -rh, -rp and -lp may be written with one dash.
 
-Exit codes: 0 all was said and heard; 1 no connection, or it was lost; 2 wrong command line; 3 name or
-secret refused; 4 a message refused, or input that cannot be read; 5 the output cannot be written.";
+Exit codes: 0 all was said and heard; 1 no connection, or it was lost; 2 wrong command line; 3 name or secret \
+refused; 4 a message refused, or input that cannot be read; 5 the output cannot be written.";
 
 #[derive(Debug, Args)]
 struct ServerArgs {
