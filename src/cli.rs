@@ -18,11 +18,10 @@ use crate::server::{Bind, Options, Server};
 /// The port of servers since the first of them.
 const PORT: u16 = 3780;
 
-/// What any client says, every connected client hears.
 #[derive(Debug, Parser)]
 #[command(
     version,
-    about,
+    about = "What any client says, every connected client hears",
     max_term_width = 100,
     after_help = "Run `activitystreamer COMMAND --help` for a command's flags."
 )]
