@@ -27,7 +27,7 @@ fn every_session_hears_what_is_for_it_once_and_in_order() {
 
 #[test]
 fn a_short_feed_loses_the_oldest_and_nothing_else() {
-    run(200, 4 << 10, &["a slow reader fell off the feed", "something owed had left the feed"]);
+    run(300, 4 << 10, &["a slow reader fell off the feed", "something owed had left the feed"]);
 }
 
 /// What every run must have met.
@@ -78,57 +78,4 @@ fn play(steps: &[Step], feed_bytes: usize, marks: &mut Marks) -> Outcome {
         play.step(&Step::Logout(device))?;
     }
     play.heal()
-}
-#[test]
-fn debug_one() {
-    use Step::*;
-    let steps = vec![
-        Say(4, 1, 0),
-        Room(4, Some(460)),
-        SayHalf(0),
-        Say(0, 2, 78),
-        Arrive(4),
-        Say(0, 3, 82),
-        Say(0, 2, 223),
-        Say(0, 3, 140),
-        Say(0, 2, 192),
-        SayTogether(vec![0]),
-        Say(0, 3, 292),
-        Say(0, 1, 112),
-    ];
-    let mut marks = Marks::default();
-    let mut play = Play::new(4096, &mut marks);
-    for step in &steps {
-        let r = play.step(step);
-        println!("{step:?}: {r:?} tail {:?}", play.offsets.last());
-        for s in &play.sessions {
-            let sock = &play.world.sockets[&s.link];
-            println!(
-                "  {} {:?} written {} closed {} room {:?}",
-                s.device,
-                s.state,
-                sock.written.len(),
-                sock.closed,
-                sock.room
-            );
-        }
-    }
-    let i = 0;
-    println!("{}", String::from_utf8_lossy(&play.world.sockets[&play.sessions[i].link].written));
-    println!("{:?}", play.heal());
-    for s in &play.sessions {
-        let sock = &play.world.sockets[&s.link];
-        println!(
-            "  {} {:?} written {} closed {} room {:?}",
-            s.device,
-            s.state,
-            sock.written.len(),
-            sock.closed,
-            sock.room
-        );
-        if let Some(at) = sock.written.windows(2).position(|w| w == b"\n\n") {
-            println!("{}", String::from_utf8_lossy(&sock.written[..at + 30]));
-        }
-    }
-    println!("{:?}", play.offsets);
 }

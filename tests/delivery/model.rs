@@ -100,9 +100,12 @@ impl Mailbox {
         before - self.entries.len()
     }
 
-    /// A login takes one entry and is owed what any of them is; those left are owed that, too.
+    /// A login takes the oldest entry and is owed what any of them is; those left are owed that, too.
     pub fn take(&mut self) -> Option<Entry> {
-        let mut all = self.entries.pop()?;
+        if self.entries.is_empty() {
+            return None;
+        }
+        let mut all = self.entries.remove(0);
         for entry in &self.entries {
             all.owed.extend(&entry.owed);
             all.perhaps.extend(&entry.perhaps);
