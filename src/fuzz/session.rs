@@ -26,7 +26,7 @@ const LINKS: usize = 40;
 /// One step's longest wait; long enough for every deadline there is.
 const WAIT_MS: u64 = 4_000_000;
 
-/// Each line of `input` is a step: a letter, which client (`0` to `7`), and what [`Stage::step`] says. Others
+/// Each line of `input` is a step: a letter, which client (`0` to `7`), and what `Stage::step` says. Others
 /// are passed over.
 pub fn session(input: &[u8]) {
     let mut stage = Stage::new();
