@@ -185,10 +185,10 @@ impl Node {
     pub fn blocked(&mut self, link_id: LinkId) {
         let Some(link) = self.link_mut(link_id) else { return };
         link.blocked = true;
-        let is_new = !std::mem::replace(&mut link.trailing, true);
-        let cursor = link.spans.current().map_or(Offset::MAX, |r| r.from);
-        if is_new {
-            self.delivery.trailing.push(Reverse((cursor, link_id)));
+        if let Some(range) = link.spans.current()
+            && !std::mem::replace(&mut link.trailing, true)
+        {
+            self.delivery.trailing.push(Reverse((range.from, link_id)));
         }
         self.unfollow(link_id);
     }
