@@ -26,8 +26,17 @@ const LINKS: usize = 40;
 /// One step's longest wait; long enough for every deadline there is.
 const WAIT_MS: u64 = 4_000_000;
 
-/// Each line of `input` is a step: a letter, which client (`0` to `7`), and what `Stage::step` says. Others
-/// are passed over.
+/// Each line of `input` is a step: a letter, which client (`0` to `7`), and more. Others are passed over.
+///
+/// | letter | the client | letter | its kernel, the network, the world |
+/// |---|---|---|---|
+/// | `+` | connects | `r` | takes so many more bytes (none: any number) |
+/// | `>` | sends a line | `a` | has not acknowledged the last so many bytes (none: acknowledges all) |
+/// | `,` | sends one, and no turn comes yet | `!` | stops answering, or answers again |
+/// | `.` | sends a part of one | `x` | breaks the connection |
+/// | `R` `L` `S` | registers, logs in, says: name, secret | `t` | so many ms pass |
+/// | `Q` | logs out | `h` | hashes wait from now on, or no more |
+/// | `e` | ends its side | `H` | those that wait are done |
 pub fn session(input: &[u8]) {
     let mut stage = Stage::new();
     for step in input.split(|b| *b == b'\n').take(STEPS) {
@@ -132,8 +141,7 @@ impl Stage {
         }
     }
 
-    /// What a client sends: a line (`,` for one that waits for the next turn), a part of one, or a command
-    /// with a name and a secret, which is the name if there is none.
+    /// What a client sends. A secret that is not given is the name.
     fn bytes(&mut self, verb: u8, text: &str, rest: &[u8]) -> Vec<u8> {
         let (name, secret) = text.split_once(' ').unwrap_or((text, text));
         match verb {
