@@ -112,8 +112,10 @@ impl Play<'_> {
 
     /// The next message for it is not in the feed any more.
     fn fell_off_the_feed(&mut self, i: usize) -> Outcome<bool> {
-        let sent = self.sent(&self.lines(i)?);
-        let next = self.sessions[i].expected(self.tail()).into_iter().find(|m| !sent.contains(m));
+        let last = self.sent(&self.lines(i)?).last().copied();
+        let session = &self.sessions[i];
+        let due = session.expected(self.tail()).into_iter().chain(session.perhaps.iter().copied());
+        let next = due.filter(|m| last.is_none_or(|last| *m > last)).min();
         let head = self.offsets[self.tail()].saturating_sub(self.feed_bytes);
         let fell = next.is_some_and(|message| self.offsets[message] < head);
         self.marks.hit_if("a slow reader fell off the feed", fell);
@@ -156,9 +158,9 @@ impl Play<'_> {
     }
 
     /// What the session is owed if its connection ends here: all that was for it and is not acknowledged.
-    pub fn unconfirmed(&self, i: usize) -> Outcome<Entry> {
-        let session = &self.sessions[i];
+    pub fn unconfirmed(&mut self, i: usize) -> Outcome<Entry> {
         let lines = self.lines(i)?;
+        let session = &self.sessions[i];
         let acknowledged = self.world.sockets[&session.link].acknowledged.unwrap_or(usize::MAX);
         let confirmed: BTreeSet<Message> = lines
             .iter()
@@ -167,20 +169,27 @@ impl Play<'_> {
             .collect();
         let live = if session.logged_out { 0..0 } else { session.from..self.tail() };
         let owed = session.owed.iter().copied().chain(live);
-        let mut perhaps = session.perhaps.clone();
-        // Where a stream was interrupted often, the server no longer knows every byte's place in it.
+        let mut perhaps: BTreeSet<Message> = session.perhaps.difference(&confirmed).copied().collect();
+        // Where a stream was interrupted often, the server no longer knows every byte's place in it, and
+        // repeats too much rather than too little, also what lay in the gaps.
         let broken = |pair: &&[Line]| match (&pair[0].what, &pair[1].what) {
             (What::Message(a), What::Message(b)) => a + 1 != *b,
             (What::Message(_), _) => true,
             _ => false,
         };
-        if lines.windows(2).filter(broken).count() >= RUNS_MAX {
-            perhaps.extend(self.sent(&lines));
+        let known = lines.iter().take_while(|line| line.end <= acknowledged).count();
+        let gaps = |from: usize| lines[from..].windows(2).filter(broken).count();
+        self.marks.hit_if("a break reached over a gap in what was sent", gaps(known) > 0);
+        if gaps(0) >= RUNS_MAX {
+            self.marks.hit_if("a break came after more gaps than are remembered", known < lines.len());
+            let sent = self.sent(&lines);
+            perhaps
+                .extend(sent.first().zip(sent.last()).into_iter().flat_map(|(first, last)| *first..=*last));
         }
         Ok(Entry {
             since: self.world.now,
             owed: owed.filter(|m| !confirmed.contains(m)).collect(),
-            perhaps: perhaps.into_iter().filter(|m| !confirmed.contains(m)).collect(),
+            perhaps,
             open: !session.logged_out,
         })
     }

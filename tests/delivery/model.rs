@@ -84,6 +84,8 @@ pub struct Entry {
 #[derive(Debug, Default)]
 pub struct Mailbox {
     pub entries: Vec<Entry>,
+    /// There may be an entry more, of a session whose stream was too broken to know: any message may come.
+    pub blurred: bool,
 }
 
 impl Mailbox {

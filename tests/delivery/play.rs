@@ -92,15 +92,20 @@ impl<'m> Play<'m> {
 
     pub fn step(&mut self, step: &Step) -> Outcome {
         match *step {
-            Step::Arrive(device) => return self.arrive(device).map(drop),
+            Step::Arrive(device, room, acknowledges) => {
+                return self.arrive(device, room.map(usize::from), acknowledges).map(drop);
+            }
             Step::ArriveTalking(device) => self.arrive_talking(device)?,
-            Step::LoginAgain(device) => self.login_again(device),
+            Step::LoginAgain(device, times) => {
+                for _ in 0..times {
+                    self.login_again(device);
+                    self.look()?;
+                    self.say(device, 0)?;
+                }
+            }
             Step::Say(device, times, len) => {
                 for _ in 0..times {
-                    let session = self.present(device)?;
-                    let line = self.message_line(device, len.into());
-                    self.send(session, &line);
-                    self.look()?;
+                    self.say(device, len.into())?;
                 }
             }
             Step::SayTogether(ref devices) => {
@@ -177,12 +182,14 @@ impl<'m> Play<'m> {
 
     /// The device's session; a new one if it has none that speaks.
     fn present(&mut self, device: Device) -> Outcome<usize> {
-        self.live(device).map_or_else(|| self.arrive(device), Ok)
+        self.live(device).map_or_else(|| self.arrive(device, None, true), Ok)
     }
 
     /// A new session after LOGIN.
-    pub fn arrive(&mut self, device: Device) -> Outcome<usize> {
+    pub fn arrive(&mut self, device: Device, room: Option<usize>, acknowledges: bool) -> Outcome<usize> {
         let i = self.connect(device, State::Online)?;
+        let socket = self.world.socket(self.sessions[i].link);
+        (socket.room, socket.acknowledged) = (room, (!acknowledges).then_some(0));
         self.sessions[i].login_first = true;
         self.sessions[i].logins = 1;
         self.send(i, format!("{}\n", login(USERS[device])).as_bytes());
@@ -265,6 +272,9 @@ impl<'m> Play<'m> {
         let mailbox = self.mailboxes.entry(user).or_default();
         let expired = mailbox.expire(now, AWAY);
         self.marks.hit_if("somebody stayed away too long", expired > 0);
+        if mailbox.blurred {
+            all.perhaps.extend(0..self.offsets.len() - 1);
+        }
         if let Some(entry) = mailbox.take() {
             all.owed.extend(entry.owed);
             all.perhaps.extend(entry.perhaps);
@@ -292,8 +302,11 @@ impl<'m> Play<'m> {
         if self.sessions[i].logged_out {
             self.marks.hit_if("a LOGOUT left owed what an earlier break had", !entry.owed.is_empty());
         }
+        let mailbox = self.mailboxes.entry(user).or_default();
         if entry.open || !entry.owed.is_empty() {
-            self.mailboxes.entry(user).or_default().entries.push(entry);
+            mailbox.entries.push(entry);
+        } else {
+            mailbox.blurred |= !entry.perhaps.is_empty();
         }
         Ok(())
     }
@@ -310,6 +323,13 @@ impl<'m> Play<'m> {
         // It was begun earlier than whatever waits for the witness now.
         self.unheard[self.sessions[i].device].push_front(n);
         rest
+    }
+
+    fn say(&mut self, device: Device, len: usize) -> Outcome {
+        let session = self.present(device)?;
+        let line = self.message_line(device, len);
+        self.send(session, &line);
+        self.look()
     }
 
     fn message_line(&mut self, device: Device, len: usize) -> Vec<u8> {

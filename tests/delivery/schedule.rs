@@ -1,5 +1,6 @@
 //! What may happen to six devices, and how often.
 
+use activitystreamer::base::limits::RUNS_MAX;
 use proptest::prelude::*;
 
 /// The user behind each device; two names have two devices each.
@@ -10,12 +11,13 @@ pub type Device = usize;
 /// One thing that happens. A device that is not connected connects first.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// Connects and sends LOGIN; if it is connected, the old connection is left hanging.
-    Arrive(Device),
+    /// Connects and sends LOGIN; if it is connected, the old connection is left hanging. The kernels may
+    /// take no more than so many bytes from the beginning, and the device's acknowledge nothing.
+    Arrive(Device, Option<u16>, bool),
     /// Connects and speaks without a LOGIN.
     ArriveTalking(Device),
-    /// LOGIN on the same connection.
-    LoginAgain(Device),
+    /// LOGIN on the same connection, so many times, with a message behind each.
+    LoginAgain(Device, u8),
     /// Says so many messages of so many bytes of text.
     Say(Device, u8, u16),
     /// Each of these says a message, and the server reads them all in one turn.
@@ -46,13 +48,24 @@ pub enum Step {
     Pass(u64),
 }
 
-/// A schedule: the weights are what keeps all six devices connected most of the time, and behind some of it.
+/// A schedule for all devices, or for few of them, which then get into deeper trouble.
 pub fn schedule() -> impl Strategy<Value = Vec<Step>> {
-    let device = || 0..USERS.len();
+    prop_oneof![
+        1 => schedule_of((0..USERS.len()).collect()),
+        1 => schedule_of(vec![0, 1, 5]),
+        1 => schedule_of(vec![4, 5]),
+    ]
+}
+
+/// The weights keep these devices connected most of the time, and behind some of it.
+fn schedule_of(devices: Vec<Device>) -> impl Strategy<Value = Vec<Step>> {
+    let device = move || prop::sample::select(devices.clone());
     let step = prop_oneof![
-        4 => device().prop_map(Step::Arrive),
+        4 => (device(), prop::option::weighted(0.2, 0..700u16), prop::bool::weighted(0.6))
+            .prop_map(|(d, room, acknowledges)| Step::Arrive(d, room, acknowledges)),
         3 => device().prop_map(Step::ArriveTalking),
-        3 => device().prop_map(Step::LoginAgain),
+        3 => device().prop_map(|d| Step::LoginAgain(d, 1)),
+        1 => device().prop_map(|d| Step::LoginAgain(d, RUNS_MAX as u8)),
         12 => (device(), 1..4u8, 0..400u16).prop_map(|(d, n, len)| Step::Say(d, n, len)),
         2 => prop::collection::vec(device(), 1..5).prop_map(Step::SayTogether),
         1 => device().prop_map(Step::SayHalf),
