@@ -98,6 +98,7 @@ impl Node {
     /// [`Node::transmit`], write, and report by [`Node::sent`], then [`Node::blocked`] if the socket took
     /// less than all.
     pub fn writable(&mut self) -> Option<LinkId> {
+        self.close_fallen();
         while let Some(link_id) = self.delivery.queue.pop_front() {
             let Some(link) = self.link_mut(link_id) else { continue };
             link.queued = false;
@@ -193,9 +194,9 @@ impl Node {
         self.unfollow(link_id);
     }
 
-    /// The feed grew: closes the blocked readers whose next byte has left it. The others would only be
-    /// noticed when they take bytes again, which may be never.
-    pub(super) fn close_fallen(&mut self) {
+    /// Closes the blocked readers whose next byte has left the feed: they may never take bytes again and be
+    /// noticed then. What they said in this turn was taken before.
+    fn close_fallen(&mut self) {
         let head = self.delivery.feed.head();
         while let Some(Reverse((at, link_id))) = self.delivery.trailing.peek().copied()
             && at < head

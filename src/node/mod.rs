@@ -299,7 +299,6 @@ impl Node {
         self.delivery.feed.append(&self.frame);
         self.counters.activities += 1;
         self.counters.feed_bytes += self.frame.len() as u64;
-        self.close_fallen();
         Ok(())
     }
 
