@@ -408,6 +408,12 @@ impl<'m> Play<'m> {
             self.mailboxes.values_mut().for_each(|mailbox| mailbox.said(tail));
             self.offsets.push(self.offsets[tail] + line.len() as u64);
         }
+        for device in 0..USERS.len() {
+            // What a session says behind the moment it falls off the feed is not read any more.
+            if self.attached(device).is_some_and(|i| self.world.sockets[&self.sessions[i].link].closed) {
+                self.unheard[device].clear();
+            }
+        }
         match self.unheard.iter().position(|queue| !queue.is_empty()) {
             Some(by) => {
                 Err(format!("the witness does not hear message {} of device {by}", self.unheard[by][0]))
