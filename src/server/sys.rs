@@ -39,7 +39,7 @@ pub fn unacknowledged(fd: RawFd) -> u64 {
 }
 
 /// True when the kernel is sending again what was not answered, and heard nothing for `silence`. A reader
-/// that is merely slow answers.
+/// that is merely slow answers each probe of its closed window, so one that is still out says nothing.
 pub fn is_stalled(fd: RawFd, silence: Duration) -> bool {
     // SAFETY: tcp_info is plain integers, for which zero is a value.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
@@ -48,7 +48,7 @@ pub fn is_stalled(fd: RawFd, silence: Duration) -> bool {
     let failed =
         unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &mut len) }
             != 0;
-    let repeats = info.tcpi_retransmits > 0 || info.tcpi_probes > 0 || info.tcpi_backoff > 0;
+    let repeats = info.tcpi_retransmits > 0 || info.tcpi_probes > 1;
     !failed && repeats && u128::from(info.tcpi_last_ack_recv) > silence.as_millis()
 }
 
