@@ -1,0 +1,106 @@
+//! The `client` subcommand against the server.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::stage::{BINARY, Process, Server};
+
+fn client(server: &Server, flags: &[&str]) -> Process {
+    let port = server.port.to_string();
+    let mut command = Command::new(BINARY);
+    command.args(["client", "-rh", "127.0.0.1", "-rp", &port]).args(flags);
+    Process::start(command.env("RUST_LOG", "trace").stdin(Stdio::piped()))
+}
+
+fn say(client: &mut Process, line: &str) {
+    let input = client.input().as_mut().expect("it is piped");
+    writeln!(input, "{line}").expect("the client reads its input");
+}
+
+/// The client's input ends: it logs out and is done.
+fn finish(mut client: Process) -> String {
+    drop(client.input().take());
+    let rest = client.output.rest();
+    client.end_with(0);
+    rest
+}
+
+fn hear(client: &Process) -> Value {
+    let line = client.output.line();
+    serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
+}
+
+#[test]
+fn two_clients_on_pipes_hear_each_other_word_for_word() {
+    let server = Server::start(&[]);
+    let mut ann = client(&server, &["-u", "ann"]);
+    say(&mut ann, "I am in");
+    assert_eq!(hear(&ann), json!({ "message": "I am in", "authenticated_user": "ann" }));
+    let mut bob = client(&server, &["-u", "bob"]);
+    say(&mut bob, "so am I");
+    for client in [&bob, &ann] {
+        assert_eq!(hear(client), json!({ "message": "so am I", "authenticated_user": "bob" }));
+    }
+    let object =
+        r#"{"type":"Note","n":1.50,"to":["a", "b"],"é":"\u00e9","deep":{"authenticated_user":"eve"}}"#;
+    say(&mut ann, object);
+    say(&mut ann, "plain \"text\" é");
+    say(&mut ann, "[1,2]");
+    for client in [&ann, &bob] {
+        let mut wanted: Value = serde_json::from_str(object).expect("it is JSON");
+        wanted["authenticated_user"] = json!("ann");
+        assert_eq!(hear(client), wanted);
+        assert_eq!(hear(client), json!({ "message": "plain \"text\" é", "authenticated_user": "ann" }));
+        assert_eq!(hear(client), json!({ "message": "[1,2]", "authenticated_user": "ann" }));
+    }
+    assert_eq!(finish(ann), "");
+    say(&mut bob, "alone");
+    assert_eq!(finish(bob), "{\"message\":\"alone\",\"authenticated_user\":\"bob\"}\n");
+}
+
+#[test]
+fn a_name_alone_registers_and_its_secret_is_told_once_and_logs_in() {
+    let server = Server::start(&[]);
+    let mut ann = client(&server, &["-u", "ann"]);
+    say(&mut ann, "hi");
+    assert_eq!(hear(&ann)["authenticated_user"], "ann");
+    drop(ann.input().take());
+    let errors = ann.errors.rest();
+    ann.end_with(0);
+    let secret = errors.split(" -s ").nth(1).and_then(|rest| rest.split_whitespace().next());
+    let secret = secret.unwrap_or_else(|| panic!("the secret is told, not {errors}"));
+    assert_eq!(secret.len(), 26, "{errors}");
+    let told = errors.lines().filter(|line| line.contains(secret)).count();
+    assert_eq!(told, 1, "in one line, and in no log:\n{errors}");
+
+    let mut ann = client(&server, &["-u", "ann", "-s", secret]);
+    say(&mut ann, "again");
+    assert_eq!(hear(&ann), json!({ "message": "again", "authenticated_user": "ann" }));
+    drop(ann.input().take());
+    let errors = ann.errors.rest();
+    assert!(!errors.contains(secret), "a secret that was given is not told:\n{errors}");
+    ann.end_with(0);
+}
+
+#[test]
+fn refusals_and_a_missing_server_have_their_exit_codes() {
+    let mut server = Server::start(&[]);
+    let _ann = server.register("ann");
+    let mut wrong = client(&server, &["-u", "ann", "-s", "wrong"]);
+    assert!(wrong.errors.rest().contains("wrong username or secret"));
+    wrong.end_with(3);
+    let mut taken = client(&server, &["-u", "ann"]);
+    assert!(taken.errors.rest().contains("already registered"));
+    taken.end_with(3);
+    let mut nobody = client(&server, &["-s", "sek"]);
+    assert!(nobody.errors.rest().contains("--username"));
+    nobody.end_with(2);
+    server.process.signal("TERM");
+    drop(_ann);
+    server.process.end_with(0);
+    let mut lost = client(&server, &[]);
+    assert!(lost.errors.rest().contains("cannot connect"));
+    lost.end_with(1);
+}

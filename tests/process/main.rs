@@ -1,0 +1,14 @@
+//! The program itself, on real sockets. Every wait has a deadline, every port is a free one, and every
+//! process that is started ends with its test.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod breaks;
+mod client;
+mod crowd;
+mod hostile;
+mod program;
+mod readers;
+mod stage;
+mod talk;
