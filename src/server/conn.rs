@@ -93,17 +93,18 @@ impl Server {
         let now = self.now;
         let Some(conn) = find(&mut self.conns, link) else { return };
         let held = conn.held.as_ref().map_or(0, |lines| lines.len());
-        if !self.inflow.may_read(now, link, held) {
+        let room = self.inflow.may_read(now, link, held);
+        if room == 0 {
             return;
         }
-        match conn.stream.read(&mut self.buffer) {
+        match conn.stream.read(&mut self.buffer[..room]) {
             Ok(0) => {
                 (conn.readable, conn.eof) = (false, true);
                 self.node.handle(now, Input::Eof(link));
             }
             Ok(n) => {
                 // A short read emptied the socket; what comes later makes a new event.
-                conn.readable = n == self.buffer.len() || conn.hung_up;
+                conn.readable = n == room || conn.hung_up;
                 let more = conn.readable;
                 if self.split(link, n, limit, lines) && more {
                     self.again.push(link);

@@ -59,21 +59,26 @@ impl Inflow {
         self.turn.take_if(|(id, _)| *id == link && len <= INPUT_FREE_BYTES);
     }
 
-    /// May this link, which holds so many bytes, read more now? If not, it is told when by [`Inflow::next`].
-    pub fn may_read(&mut self, now: Time, link: LinkId, len: usize) -> bool {
+    /// How many bytes this link, which holds `len`, may read now. If none, it is told when by
+    /// [`Inflow::next`].
+    pub fn may_read(&mut self, now: Time, link: LinkId, len: usize) -> usize {
         if self.turn.is_some_and(|(id, _)| id == link) {
             self.turn.take_if(|_| len <= INPUT_FREE_BYTES);
-            return true;
+            return TURN_READ_BYTES;
         }
-        if self.held < INPUT_BYTES || len <= INPUT_FREE_BYTES {
-            return true;
+        if self.held < INPUT_BYTES {
+            return TURN_READ_BYTES;
+        }
+        if len <= INPUT_FREE_BYTES {
+            // One byte more than is free: with it the link has to wait for its turn.
+            return INPUT_FREE_BYTES + 1 - len;
         }
         if self.turn.is_none() {
             self.turn = Some((link, now + INPUT_TURN));
-            return true;
+            return TURN_READ_BYTES;
         }
         self.parked.push_back(link);
-        false
+        0
     }
 
     /// A link whose turn it may be now.
@@ -118,17 +123,18 @@ mod tests {
             hoards.push(held);
         }
         let now = Time::START;
-        assert!(inflow.may_read(now, id(1), INPUT_FREE_BYTES));
-        assert!(inflow.may_read(now, id(2), 1 << 20), "the first gets the turn");
-        assert!(!inflow.may_read(now, id(3), 1 << 20));
+        assert_eq!(inflow.may_read(now, id(1), INPUT_FREE_BYTES), 1);
+        assert_eq!(inflow.may_read(now, id(1), 0), INPUT_FREE_BYTES + 1, "little at a time, but at once");
+        assert_eq!(inflow.may_read(now, id(2), 1 << 20), TURN_READ_BYTES, "the first gets the turn");
+        assert_eq!(inflow.may_read(now, id(3), 1 << 20), 0);
         assert_eq!((inflow.next(), inflow.late(now)), (None, None));
-        assert!(inflow.may_read(now, id(2), 0), "its line is complete: the turn ends");
+        assert_eq!(inflow.may_read(now, id(2), 0), TURN_READ_BYTES, "its line is complete: the turn ends");
         assert!(inflow.is_free());
         assert_eq!(inflow.next(), Some(id(3)));
-        assert!(inflow.may_read(now, id(3), 1 << 20));
+        assert_eq!(inflow.may_read(now, id(3), 1 << 20), TURN_READ_BYTES);
         assert_eq!(inflow.deadline(), Some(now + INPUT_TURN));
         assert_eq!(inflow.late(now + INPUT_TURN), Some(id(3)));
-        assert!(inflow.may_read(now, id(5), 1 << 20));
+        assert_eq!(inflow.may_read(now, id(5), 1 << 20), TURN_READ_BYTES);
         inflow.taken(id(5), 1 << 20);
         assert!(inflow.deadline().is_some(), "its line goes on");
         inflow.taken(id(5), 0);
@@ -137,7 +143,7 @@ mod tests {
             inflow.release(id(9 + i as u32), held);
         }
         assert_eq!(inflow.held, 0);
-        assert!(inflow.may_read(now, id(4), 1 << 20));
+        assert_eq!(inflow.may_read(now, id(4), 1 << 20), TURN_READ_BYTES);
         assert!(inflow.spare.iter().all(|lines| lines.capacity() <= TURN_READ_BYTES));
     }
 }
