@@ -253,9 +253,9 @@ impl Node {
     /// Queues a private answer to the link.
     pub(super) fn answer(&mut self, link_id: LinkId, command: &str, info: &str) {
         let Some(link) = self.link_mut(link_id) else { return };
-        let closing = link.phase == Phase::Closing;
+        let is_last = matches!(link.phase, Phase::Refusing | Phase::Closing);
         let answers = link.answers.get_or_insert_with(|| {
-            let last_from = if closing { 0 } else { usize::MAX };
+            let last_from = if is_last { 0 } else { usize::MAX };
             Box::new(Answers { last_from, ..Answers::default() })
         });
         encode::answer(&mut answers.bytes, command, info);
@@ -280,7 +280,7 @@ impl Node {
         let Some(answers) = link.answers.as_ref() else {
             return Plan { first: false, feed: feed_to(stop), last: false };
         };
-        if !matches!(link.phase, Phase::Silent | Phase::Online | Phase::Closing) {
+        if matches!(link.phase, Phase::Draining | Phase::Gone) {
             return Plan { first: false, feed: NO_FEED, last: false };
         }
         let (first, last) = answers.parts();
@@ -293,8 +293,9 @@ impl Node {
             };
         }
         let feed = feed_to(stop);
-        let all_fed = link.spans.owed(stop.min(self.delivery.feed.tail())) == feed.to - feed.from;
-        Plan { first: first.0 < first.1, feed, last: all_fed && last.0 < last.1 }
+        let is_end = || link.spans.owed(stop.min(self.delivery.feed.tail())) == feed.to - feed.from;
+        let last = link.phase == Phase::Closing && last.0 < last.1 && is_end();
+        Plan { first: first.0 < first.1, feed, last }
     }
 
     /// A link of the queue has nothing more to get: what comes next for it?

@@ -30,7 +30,7 @@ impl Node {
 
     /// Answers and closes [`REFUSAL`] after the line came, so that the time it took tells nothing.
     pub(super) fn refuse(&mut self, link_id: LinkId, command: &str, info: &str, reason: CloseReason) -> Flow {
-        self.unfollow(link_id);
+        self.draw_line(link_id);
         let link = self.at_mut(link_id);
         link.phase = Phase::Refusing;
         let asked_at = link.aside.as_ref().and_then(|aside| aside.asked_at);
@@ -47,25 +47,30 @@ impl Node {
     }
 
     pub(super) fn begin_close(&mut self, link_id: LinkId) {
-        self.unfollow(link_id);
+        if self.link(link_id).is_some_and(|link| link.phase != Phase::Refusing) {
+            self.draw_line(link_id);
+        }
         let deadline = self.now + CLOSING;
+        let Some(link) = self.link_mut(link_id) else { return };
+        link.phase = Phase::Closing;
+        link.progressed = false;
+        self.timers.set(deadline, Timer::Closing(link_id));
+        self.enqueue(link_id);
+    }
+
+    /// Draws the line under what the link gets: the feed up to here, answers given so far; what is answered
+    /// from now on comes last.
+    fn draw_line(&mut self, link_id: LinkId) {
+        self.unfollow(link_id);
         let Some(link) = self.link(link_id) else { return };
-        let stop_at = match link.phase {
-            Phase::Online => self.delivery.feed.tail(),
-            _ if link.mid_frame => link.spans.current().map_or(0, |r| self.delivery.feed.frame_end(r.from)),
-            // A silent session was not told of its login, so it must not hear broadcasts.
-            _ => 0,
-        };
+        // A silent session was not told of its login, so it must not hear broadcasts.
+        let stop_at = if link.phase == Phase::Online { self.delivery.feed.tail() } else { 0 };
         let Some(link) = self.link_mut(link_id) else { return };
         let aside = || Box::new(Aside::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
         link.aside.get_or_insert_with(aside).stop_at = stop_at;
         if let Some(answers) = link.answers.as_mut() {
             answers.last_from = answers.bytes.len();
         }
-        link.phase = Phase::Closing;
-        link.progressed = false;
-        self.timers.set(deadline, Timer::Closing(link_id));
-        self.enqueue(link_id);
     }
 
     /// Closes at once, writing nothing more.

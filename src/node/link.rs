@@ -62,7 +62,7 @@ pub(super) struct Aside {
     pub unsettled: u32,
     /// What those found are still owed.
     pub claimed: Spans,
-    /// Where a closing link's feed ends.
+    /// Where the feed of a link that is refused or closes ends.
     pub stop_at: Offset,
 }
 
@@ -156,7 +156,7 @@ impl Link {
     pub fn stop(&self) -> Offset {
         match self.phase {
             Phase::Online => Offset::MAX,
-            Phase::Closing => self.aside.as_ref().map_or(0, |aside| aside.stop_at),
+            Phase::Refusing | Phase::Closing => self.aside.as_ref().map_or(0, |aside| aside.stop_at),
             _ => 0,
         }
     }

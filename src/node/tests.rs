@@ -104,6 +104,27 @@ fn an_answer_quotes_no_more_than_the_beginning_of_a_name() {
 }
 
 #[test]
+fn what_was_begun_before_a_refusal_does_not_wait_for_it() {
+    let mut w = world();
+    let a = w.connect();
+    w.send(a, b"{\"command\":\"REGISTER\",\"username\":\"bob\",\"secret\":\"s\"}\n");
+    let success = "{\"command\":\"LOGIN_SUCCESS\",\"info\":\"logged in as user bob\"}\n";
+    let said = "{\"command\":\"ACTIVITY_BROADCAST\",\"activity\":{\"n\":1,\"authenticated_user\":\"bob\"}}\n";
+    for (room, heard) in [(20, success), (success.len() + 20, &format!("{success}{said}"))] {
+        let b = w.connect();
+        w.make_room(b, Some(room));
+        w.send(b, LOGIN_BOB);
+        w.send(b, b"{\"command\":\"ACTIVITY_MESSAGE\",\"username\":\"bob\",\"secret\":\"s\",\"activity\":{\"n\":1}}\n");
+        w.send(b, b"{\"command\":\"LOGIN\",\"username\":\"bob\",\"secret\":\"t\"}\n");
+        w.make_room(b, None);
+        assert!(w.heard(b).starts_with(heard));
+        w.advance(Duration::from_millis(250));
+        let refused = "{\"command\":\"LOGIN_FAILED\",\"info\":\"wrong username or secret\"}\n";
+        assert_eq!((&*w.heard(b), w.socket(b).shut), (refused, true));
+    }
+}
+
+#[test]
 fn a_registered_user_talks_and_is_owed_what_broke() {
     let mut w = world();
     let a = w.connect();
