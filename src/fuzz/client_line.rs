@@ -25,7 +25,9 @@ fn one(decoder: &mut Decoder, line: &[u8]) {
     let text = reference::text(line);
     match (reference::read(&text), decoder.decode(line)) {
         (Err(faults), Err(refusal)) => {
-            assert!(faults.iter().any(|fault| is_answer(*fault, &refusal)), "{faults:?}, not {refusal:?}");
+            let no_object = refusal == Refusal::NotAnObject && !text.trim_start().starts_with('{');
+            let is_right = no_object || faults.iter().any(|fault| is_answer(*fault, &refusal));
+            assert!(is_right, "{faults:?}, not {refusal:?}");
         }
         (Ok(json), ours) => match (reference::message(&json), ours) {
             (Ok(want), Ok(message)) => same(&want, &message),
