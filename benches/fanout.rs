@@ -26,7 +26,7 @@ fn fanout(c: &mut Criterion) {
     let mut group = c.benchmark_group("fanout");
     let line = common::activity_message(176);
     for sessions in [100, 1_000, 10_000] {
-        let mut node = Node::new(Limits::default(), &Seeds { verifiers: [7; 32], tables: [1, 2] });
+        let mut node = Node::new(Limits::default(), &Seeds::fixed(1));
         let now = Time::START;
         let links: Vec<_> =
             (0..sessions).map(|_| node.connect(now, IpAddr::V4(Ipv4Addr::LOCALHOST))).collect();

@@ -1,6 +1,9 @@
 //! Names for things that live in slabs, so that an index, a count and a size never mix.
 
 use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
 
 /// One connection: its slot in the slab and the generation of that slot's tenant.
 ///
@@ -42,9 +45,84 @@ impl fmt::Display for LinkId {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
 pub struct UserId(pub u32);
 
+/// One server: the first 16 bytes of SHA-256 of its public key. In text it is 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ServerId(pub [u8; 16]);
+
+impl fmt::Display for ServerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for ServerId {
+    /// The first eight digits tell servers apart well enough for a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for ServerId {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<ServerId, &'static str> {
+        match hex(text) {
+            Some(bytes) => Ok(ServerId(bytes)),
+            None => Err("a server's id is 32 hexadecimal digits"),
+        }
+    }
+}
+
+impl TryFrom<String> for ServerId {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<ServerId, &'static str> {
+        text.parse()
+    }
+}
+
+impl From<ServerId> for String {
+    fn from(id: ServerId) -> String {
+        id.to_string()
+    }
+}
+
+/// `N` bytes from twice as many hexadecimal digits.
+pub fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let digits = text.as_bytes();
+    let mut bytes = [0; N];
+    if digits.len() != 2 * N || !digits.is_ascii() {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
+        let digit = |d: u8| char::from(d).to_digit(16);
+        *byte = (digit(pair[0])? * 16 + digit(pair[1])?) as u8;
+    }
+    Some(bytes)
+}
+
+/// What one boot of one server says: 64 bits drawn at its start, so that no numbering ever goes on over
+/// a boot, a copied directory or a lost one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StreamId(pub u64);
+
+impl fmt::Debug for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_id_is_read_back_from_its_digits() {
+        let id = ServerId(std::array::from_fn(|i| i as u8 * 17));
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert!("12".parse::<ServerId>().is_err() && "é".repeat(16).parse::<ServerId>().is_err());
+        assert_eq!(serde_json::from_str::<ServerId>(&serde_json::to_string(&id).unwrap()).unwrap(), id);
+    }
 
     #[test]
     fn a_link_id_survives_packing() {

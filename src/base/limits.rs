@@ -123,6 +123,54 @@ pub const STOP: Duration = Duration::from_secs(2);
 /// When accepting is tried again after the machine as a whole ran out of descriptors or memory.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
+/// Bytes of one frame between servers: the longest line and its header.
+pub const FRAME_BYTES: usize = LINE_BYTES_MAX + 1024;
+/// Stamps a sender's first message after a move carries: the last servers it spoke on.
+pub const PREV_MAX: usize = 8;
+/// How far ahead of our wall clock a stamp may be and still move our clock. A minute is more than clocks
+/// that are kept by anything differ.
+pub const CLOCK_AHEAD_MS: u64 = 60_000;
+/// Servers of one network: each is linked to each, so links grow with the square.
+pub const SERVERS_MAX: usize = 64;
+/// How often a sign of life goes over a link between servers.
+pub const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Silence after which a peer is suspected: it is not waited for.
+pub const SUSPECT: Duration = Duration::from_secs(3);
+/// Silence after which a link between servers is closed.
+pub const SILENCE: Duration = Duration::from_secs(6);
+/// How long a link between servers may take from connect to its first frame.
+pub const HANDSHAKE: Duration = Duration::from_secs(5);
+/// The first wait before a server is dialled again; it doubles, by chance half more or less.
+pub const REDIAL_MIN: Duration = Duration::from_millis(100);
+/// The longest such wait.
+pub const REDIAL_MAX: Duration = Duration::from_secs(5);
+/// How long an address that was only heard of is dialled without success.
+pub const REDIAL_FORGET: Duration = Duration::from_secs(3600);
+/// How long an own message waits for a second copy before it is shown all the same.
+pub const SECOND_COPY: Duration = Duration::from_millis(50);
+/// Bytes of own messages that wait so; above it clients are not read.
+pub const UNEXPOSED_BYTES: usize = 4 << 20;
+/// How often servers tell each other what they hold and how far their sessions are.
+pub const FRONTIER: Duration = Duration::from_millis(250);
+/// How long a message waits for what its sender said before on another server.
+pub const PREV_WAIT: Duration = Duration::from_secs(2);
+/// How long a request for a part of a stream may bring nothing before another peer is asked.
+pub const FETCH_WAIT: Duration = Duration::from_millis(300);
+/// Bytes kept ready for one peer's socket; more is made when these are gone.
+pub const PEER_OUT_BYTES: usize = 256 << 10;
+/// How long LOGIN_SUCCESS waits for the first answer to its claim.
+pub const CLAIM_STORED: Duration = Duration::from_millis(50);
+/// How long a login waits for all answers to its claim.
+pub const CLAIM: Duration = Duration::from_millis(250);
+/// How long a login waits for what its name has said elsewhere to be applied here.
+pub const CLAIM_APPLIED: Duration = Duration::from_secs(2);
+/// How long a claim waits for a session that was sent away to be read to its end.
+pub const CLAIM_DRY: Duration = Duration::from_millis(100);
+/// How long a server that was told of a peer holds logins until it is in step.
+pub const FIRST_SYNC: Duration = Duration::from_secs(2);
+/// How long a connection that was sent to another server may go on talking.
+pub const REDIRECTED: Duration = Duration::from_secs(5);
+
 /// The smallest [`Limits::line_bytes`]: the client commands must fit.
 pub const LINE_BYTES_MIN: usize = 4 << 10;
 /// The largest [`Limits::line_bytes`]; offsets in a line are 32 bits wide with room to spare.

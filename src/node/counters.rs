@@ -55,6 +55,22 @@ counters! {
     sessions_unsettled,
     /// INVALID_MESSAGE lines that clients sent.
     complaints,
+    /// Links to other servers that were proven.
+    peers_joined,
+    /// Links whose other end could not be proven to be a server of this network.
+    peers_unproven,
+    /// Own messages shown though no other server had confirmed to hold them in time.
+    exposed_single_copy,
+    /// Messages of other servers applied here.
+    relayed,
+    /// Messages of other servers that nobody has any more.
+    frames_lost,
+    /// Messages of other servers that are longer than this server's feed can hold.
+    frames_too_long,
+    /// Parts of streams asked for from a server that is not their origin.
+    fetches,
+    /// Messages applied without what their sender said before elsewhere, because that did not come.
+    prev_unmet,
 }
 
 /// Why a link was closed. The name is its log text and its metric label.
@@ -86,11 +102,23 @@ pub enum CloseReason {
     CloseTimedOut,
     /// The server stops.
     Stopping,
+    /// A server's link that leads back to itself.
+    PeerSelf,
+    /// A second link to the same server.
+    PeerTwice,
+    /// One server more than a network can have.
+    PeerTooMany,
+    /// A server sent what is no frame.
+    PeerBad,
+    /// A server was silent for too long.
+    PeerSilent,
+    /// The other end could not be proven to be a server of this network.
+    PeerUnproven,
 }
 
 impl CloseReason {
     /// All reasons, in the order of [`Counters::closed`].
-    pub const ALL: [CloseReason; 13] = [
+    pub const ALL: [CloseReason; 19] = [
         CloseReason::Logout,
         CloseReason::Eof,
         CloseReason::Broken,
@@ -104,6 +132,12 @@ impl CloseReason {
         CloseReason::Stalled,
         CloseReason::CloseTimedOut,
         CloseReason::Stopping,
+        CloseReason::PeerSelf,
+        CloseReason::PeerTwice,
+        CloseReason::PeerTooMany,
+        CloseReason::PeerBad,
+        CloseReason::PeerSilent,
+        CloseReason::PeerUnproven,
     ];
 
     /// The label in logs and metrics.
@@ -122,6 +156,12 @@ impl CloseReason {
             CloseReason::Stalled => "stalled",
             CloseReason::CloseTimedOut => "close_timed_out",
             CloseReason::Stopping => "stopping",
+            CloseReason::PeerSelf => "peer_self",
+            CloseReason::PeerTwice => "peer_twice",
+            CloseReason::PeerTooMany => "peer_too_many",
+            CloseReason::PeerBad => "peer_bad",
+            CloseReason::PeerSilent => "peer_silent",
+            CloseReason::PeerUnproven => "peer_unproven",
         }
     }
 }

@@ -8,7 +8,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use super::counters::CloseReason;
-use super::link::{Answers, Link, Phase, id};
+use super::link::{Answers, Link, Phase, Who, id};
+use super::mesh::PeerId;
 use super::registry::NO_SLOT;
 use super::{Action, Node, Timer};
 use crate::base::feed::{Feed, Offset};
@@ -98,6 +99,9 @@ impl Node {
     /// [`Node::transmit`], write, and report by [`Node::sent`], then [`Node::blocked`] if the socket took
     /// less than all.
     pub fn writable(&mut self) -> Option<LinkId> {
+        if let Some(link_id) = self.writable_peer() {
+            return Some(link_id);
+        }
         self.close_fallen();
         while let Some(link_id) = self.delivery.queue.pop_front() {
             let Some(link) = self.link_mut(link_id) else { continue };
@@ -132,6 +136,9 @@ impl Node {
     /// The bytes to write to this link now.
     pub fn transmit(&self, link_id: LinkId) -> Transmit<'_> {
         let Some(link) = self.link(link_id) else { return Transmit::default() };
+        if let Who::Server(slot) = link.who {
+            return Transmit { parts: [self.peer_bytes(PeerId(slot)), &[], &[], &[]] };
+        }
         let plan = self.plan(link);
         let (a, b) = self.delivery.feed.read(plan.feed.from, plan.feed.to);
         if !plan.first && !plan.last {
@@ -148,6 +155,9 @@ impl Node {
     /// The socket took the first `n` bytes of what [`Node::transmit`] gave.
     pub fn sent(&mut self, link_id: LinkId, n: usize) {
         let Some(link) = self.link(link_id) else { return };
+        if let Who::Server(slot) = link.who {
+            return self.peer_sent(PeerId(slot), n);
+        }
         let plan = self.plan(link);
         let tail = self.delivery.feed.tail();
         let link = &mut self.links[link_id.slot as usize];
@@ -220,6 +230,9 @@ impl Node {
         if let Some(link) = self.link_mut(link_id)
             && std::mem::take(&mut link.blocked)
         {
+            if link.phase == Phase::Peer {
+                return self.mesh.wake();
+            }
             self.enqueue(link_id);
         }
     }

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::counters::CloseReason;
 use super::link::{Aside, Phase, Who};
+use super::mesh::PeerId;
 use super::registry::NO_SLOT;
 use super::{Action, Node, Timer};
 use crate::base::id::{LinkId, UserId};
@@ -117,7 +118,11 @@ impl Node {
             self.count_close(link_id, CloseReason::Broken);
         }
         self.unfollow(link_id);
-        self.end_session(link_id, unacknowledged);
+        match self.at(link_id).who {
+            Who::Server(slot) => self.peer_down(PeerId(slot)),
+            _ => self.end_session(link_id, unacknowledged),
+        }
+        self.dialled_closed(link_id, phase);
         self.links.remove(link_id.slot as usize);
         if phase == Phase::Hashing {
             let links = &self.links;

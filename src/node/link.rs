@@ -39,6 +39,12 @@ pub(super) enum Phase {
     Draining,
     /// The shell was told to close it.
     Gone,
+    /// Dials another server.
+    Dialing,
+    /// Said that it is another server's; the shell has that proven.
+    Upgrading,
+    /// Is another server's.
+    Peer,
 }
 
 /// Whose session a link is.
@@ -47,6 +53,8 @@ pub(super) enum Who {
     Nobody,
     Anonymous,
     User(UserId),
+    /// Its place among the peers.
+    Server(u32),
 }
 
 /// What only a link that comes or goes needs; a session in between has none.
@@ -143,6 +151,15 @@ impl Link {
             sent: Sent::new(0, 0),
             answers: None,
             aside: Some(Box::new(Aside::new(origin(address)))),
+        }
+    }
+
+    /// A link that dials another server.
+    pub fn outgoing(generation: u32) -> Link {
+        Link {
+            phase: Phase::Dialing,
+            aside: None,
+            ..Link::new(generation, IpAddr::V6(Ipv6Addr::UNSPECIFIED))
         }
     }
 

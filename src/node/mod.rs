@@ -14,6 +14,7 @@
 //!    [`Node::blocked`] if the socket took less. Then 3 once more, for what the writing closed.
 //! 5. Sleep until an event or [`Node::timeout`].
 
+mod claims;
 mod counters;
 mod delivery;
 mod ending;
@@ -21,9 +22,14 @@ mod guess;
 mod hashing;
 mod link;
 mod mailbox;
+mod membership;
+mod mesh;
+mod mutation;
 mod registry;
+mod relay;
 mod sent;
 mod session;
+mod stream;
 mod timers;
 
 use std::collections::VecDeque;
@@ -35,10 +41,13 @@ use slab::Slab;
 pub use counters::{CloseReason, Counters};
 pub use delivery::Transmit;
 pub use hashing::{HashJob, HashTask, Hashed};
+pub use mesh::Identity;
+pub use mutation::Mutation;
 pub use registry::Record;
 
-use crate::base::id::LinkId;
-use crate::base::limits::{Limits, STRANGER_LINE_BYTES};
+use crate::base::id::{LinkId, ServerId, StreamId};
+use crate::base::limits::{FRAME_BYTES, Limits, STRANGER_LINE_BYTES};
+use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::wire::decode::Decoder;
 use crate::wire::encode;
@@ -48,7 +57,10 @@ use delivery::Delivery;
 use guess::Guesses;
 use hashing::HashQueue;
 use link::{Link, Phase};
+use membership::Membership;
+use mesh::{Mesh, PeerId};
 use registry::{Registry, Seed};
+use relay::Relay;
 use timers::{Timer, Timers};
 
 /// What happens to a node, but for new connections and lines, which have calls of their own.
@@ -73,15 +85,37 @@ pub enum Input {
     Settled {
         /// The session looked at.
         session: LinkId,
-        /// The link that waits for it.
-        claimant: LinkId,
+        /// What for, as it was asked.
+        errand: u64,
         /// As in `Closed`.
         unacknowledged: u64,
         /// The kernel has been retransmitting without an answer: the path is gone.
         stalled: bool,
     },
+    /// Answer to [`Action::Measure`].
+    Confirmed {
+        /// The session.
+        session: LinkId,
+        /// As in `Closed`.
+        unacknowledged: u64,
+    },
     /// Answer to [`Action::Hash`].
     Hashed(LinkId, Hashed),
+    /// Answer to [`Action::Dial`] or [`Action::Upgrade`]: the other end is proven to be this server. Its
+    /// bytes are frames from now on, see [`Node::frame`].
+    Joined {
+        /// Which link.
+        link: LinkId,
+        /// Who is there: the first 16 bytes of SHA-256 of `key`.
+        server: ServerId,
+        /// Its public key.
+        key: [u8; 32],
+        /// The address of its socket.
+        address: IpAddr,
+    },
+    /// The same, but the proof failed: another secret, or no server. A link that could not be dialled at
+    /// all is simply `Closed`.
+    Unproven(LinkId),
     /// Close everything.
     Stop,
 }
@@ -96,15 +130,40 @@ pub enum Action {
     Settle {
         /// The session to look at.
         session: LinkId,
-        /// Who waits for it.
-        claimant: LinkId,
+        /// What for.
+        errand: u64,
     },
+    /// Count what of the session's stream is not acknowledged; answer with [`Input::Confirmed`], in this
+    /// turn.
+    Measure(LinkId),
     /// The link takes lines again: give it those held back.
     Resume(LinkId),
+    /// All links that were held may take lines again.
+    ResumeAll,
     /// Shut our side of the connection; go on reading.
     Shutdown(LinkId),
     /// Close the socket; answer with [`Input::Closed`].
     Close(LinkId),
+    /// Connect to another server, write `hello` and prove both ends; answer with [`Input::Joined`],
+    /// [`Input::Unproven`], or [`Input::Closed`] where there is no connection.
+    Dial {
+        /// The link this becomes.
+        link: LinkId,
+        /// A name or an address.
+        hostname: String,
+        /// Its port.
+        port: u16,
+        /// The line that begins the link, LF included; it is part of what is proven.
+        hello: Vec<u8>,
+    },
+    /// The link began with `hello`, so another server is there: prove both ends from the bytes behind that
+    /// line; answer as for `Dial`.
+    Upgrade {
+        /// Which link.
+        link: LinkId,
+        /// The line as it came, without its line end.
+        hello: Box<[u8]>,
+    },
 }
 
 /// What is to be done with the bytes that come from a link.
@@ -116,15 +175,37 @@ pub enum Reading {
     Hold,
     /// Read and forget them: the link closes.
     Discard,
+    /// Split what is decrypted into frames of at most so many bytes and give those to [`Node::frame`].
+    Frames(usize),
+    /// They are the proof of a server's link: the shell's own.
+    Prove,
 }
 
 /// What the shell draws at random, once.
 #[derive(Clone, Copy)]
 pub struct Seeds {
-    /// Key of the fast checks of secrets.
+    /// Key of the fast checks of secrets; the same on all servers of a network.
     pub verifiers: [u8; 32],
     /// Seed of the hash tables.
     pub tables: [u64; 2],
+    /// Who this server is, and the stream of this boot.
+    pub identity: Identity,
+    /// Seed of what is left to chance.
+    pub chance: u64,
+}
+
+impl Seeds {
+    /// Seeds that follow from a number: for simulations, tests and benches, where nothing is secret. The
+    /// number tells servers and boots apart.
+    pub fn fixed(n: u64) -> Seeds {
+        let mut rng = Rng::new(n);
+        let mut bytes = || rng.draw().to_le_bytes();
+        let mut key = [0; 32];
+        key.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&bytes()));
+        let server = ServerId(std::array::from_fn(|i| key[i]));
+        let stream = StreamId(u64::from_le_bytes(bytes()));
+        Seeds { verifiers: [7; 32], tables: [1, 2], identity: Identity { server, key, stream }, chance: n }
+    }
 }
 
 /// A server's whole mind.
@@ -144,7 +225,15 @@ pub struct Node {
     /// Lent out while a line is handled.
     decoder: Option<Box<Decoder>>,
     /// Where broadcasts are written before the feed takes them.
-    frame: Vec<u8>,
+    line: Vec<u8>,
+    mesh: Mesh,
+    membership: Membership,
+    relay: Relay,
+    /// Peers that were just found silent.
+    suspected: Vec<PeerId>,
+    rng: Rng,
+    #[cfg(feature = "mutations")]
+    mutation: Option<Mutation>,
 }
 
 impl Node {
@@ -163,21 +252,58 @@ impl Node {
             counters: Counters::default(),
             actions: VecDeque::new(),
             decoder: Some(Box::default()),
-            frame: Vec::new(),
+            line: Vec::new(),
+            mesh: Mesh::new(seeds.identity),
+            membership: Membership::default(),
+            relay: Relay::new(seeds.identity.stream, seed),
+            suspected: Vec::new(),
+            rng: Rng::new(seeds.chance),
+            #[cfg(feature = "mutations")]
+            mutation: None,
             limits,
         }
+    }
+
+    /// Breaks one rule on purpose.
+    #[cfg(feature = "mutations")]
+    pub fn mutate(&mut self, mutation: Mutation) {
+        self.mutation = Some(mutation);
+    }
+
+    /// True when this rule is broken on purpose.
+    #[inline]
+    #[cfg_attr(not(feature = "mutations"), expect(clippy::unused_self, reason = "there is nothing to ask"))]
+    fn is_mutated(&self, _mutation: Mutation) -> bool {
+        #[cfg(feature = "mutations")]
+        return self.mutation == Some(_mutation);
+        #[cfg(not(feature = "mutations"))]
+        false
+    }
+
+    /// The wall clock says so many milliseconds since 1970. Only the order of what different servers do
+    /// hangs on it, never a wait. A shell calls it at the begin of each turn.
+    pub fn set_wall(&mut self, ms: u64) {
+        self.mesh.clock.set_wall(ms);
+    }
+
+    fn draw(&mut self) -> u64 {
+        self.rng.draw()
     }
 
     /// A client connected from `address`.
     pub fn connect(&mut self, now: Time, address: IpAddr) -> LinkId {
         self.now = now;
-        self.generation = self.generation.wrapping_add(1).max(1);
         self.counters.connections += 1;
-        let slot = self.links.insert(Link::new(self.generation, address));
-        let link_id = LinkId { slot: slot as u32, generation: self.generation };
+        let link_id = self.new_link(|generation| Link::new(generation, address));
         self.timers.set(now + self.limits.login, Timer::Login(link_id));
         log::trace!("link {link_id}: connected from {address}");
         link_id
+    }
+
+    fn new_link(&mut self, make: impl FnOnce(u32) -> Link) -> LinkId {
+        self.generation = self.generation.wrapping_add(1).max(1);
+        let slot = self.links.insert(make(self.generation));
+        LinkId { slot: slot as u32, generation: self.generation }
     }
 
     /// The client sent this line, without its line end.
@@ -186,7 +312,10 @@ impl Node {
         match self.reading(link_id) {
             Reading::Take(_) => {}
             Reading::Hold => return Flow::Again,
-            Reading::Discard => return Flow::Pause,
+            Reading::Discard | Reading::Frames(_) | Reading::Prove => return Flow::Pause,
+        }
+        if line.starts_with(encode::HELLO) && self.at(link_id).phase == Phase::New {
+            return self.upgrade(link_id, line);
         }
         let mut decoder = self.decoder.take().unwrap_or_default();
         let flow = match decoder.decode(line) {
@@ -227,10 +356,13 @@ impl Node {
             Input::TooSlow(link) => self.on_bad_line(link, |_| Refusal::LineTooSlow),
             Input::Eof(link) => self.on_eof(link),
             Input::Closed { link, unacknowledged } => self.on_closed(link, unacknowledged),
-            Input::Settled { session, claimant, unacknowledged, stalled } => {
-                self.on_settled(session, claimant, unacknowledged, stalled);
+            Input::Settled { session, errand, unacknowledged, stalled } => {
+                self.on_settled(session, errand, unacknowledged, stalled);
             }
+            Input::Confirmed { session, unacknowledged } => self.on_confirmed(session, unacknowledged),
             Input::Hashed(link, hashed) => self.on_hashed(link, hashed),
+            Input::Joined { link, server, key, address } => self.on_joined(link, server, key, address),
+            Input::Unproven(link) => self.on_unproven(link),
             Input::Stop => self.on_stop(),
         }
     }
@@ -251,11 +383,16 @@ impl Node {
     /// What is to be done with the bytes that come from this link.
     pub fn reading(&self, link_id: LinkId) -> Reading {
         match self.link(link_id).map(|link| link.phase) {
+            Some(Phase::Silent | Phase::Online | Phase::New | Phase::Claimed) if self.relay.is_full() => {
+                Reading::Hold
+            }
             Some(Phase::Silent | Phase::Online) => Reading::Take(self.limits.line_bytes),
             Some(Phase::New | Phase::Claimed) => {
                 Reading::Take(STRANGER_LINE_BYTES.min(self.limits.line_bytes))
             }
             Some(Phase::Hashing | Phase::Claiming | Phase::Refusing) => Reading::Hold,
+            Some(Phase::Dialing | Phase::Upgrading) => Reading::Prove,
+            Some(Phase::Peer) => Reading::Frames(FRAME_BYTES),
             Some(Phase::Closing | Phase::Draining | Phase::Gone) | None => Reading::Discard,
         }
     }
@@ -293,12 +430,11 @@ impl Node {
     }
 
     /// Says something to everybody.
-    fn say(&mut self, name: &str, activity: &Activity) -> Result<(), Refusal> {
-        self.frame.clear();
-        encode::broadcast(&mut self.frame, activity, name, self.limits.line_bytes)?;
-        self.delivery.feed.append(&self.frame);
+    fn say(&mut self, _link_id: LinkId, name: &str, activity: &Activity) -> Result<(), Refusal> {
+        self.line.clear();
+        encode::broadcast(&mut self.line, activity, name, self.limits.line_bytes)?;
         self.counters.activities += 1;
-        self.counters.feed_bytes += self.frame.len() as u64;
+        self.accept(Box::default());
         Ok(())
     }
 
@@ -324,6 +460,15 @@ impl Node {
                         self.abandon(link);
                     }
                 }
+                Timer::Handshake(link) => self.on_handshake(link),
+                Timer::Heartbeat => self.on_heartbeat(),
+                Timer::Dial => self.on_dial(),
+                Timer::FirstSync => self.in_step(),
+                Timer::SecondCopy => self.expose(),
+                Timer::Prev => self.on_prev_timer(),
+                Timer::Fetch => self.on_fetch_timer(),
+                Timer::Frontier => self.on_frontier_timer(),
+                Timer::Claim(claim) => self.on_claim_timer(claim),
                 Timer::Away(user) => self.on_away(user),
                 Timer::Verifier(user) => self.on_verifier(user),
             }

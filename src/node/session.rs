@@ -128,7 +128,7 @@ impl Node {
                 CloseReason::AuthenticationFail,
             );
         }
-        match self.say(name, activity) {
+        match self.say(link_id, name, activity) {
             Ok(()) => Flow::Next,
             Err(refusal) => {
                 let info = refusal.to_string();
@@ -149,7 +149,7 @@ impl Node {
     /// none is looked at.
     fn is_own(&self, link_id: LinkId, name: &str, secret: &str) -> bool {
         match self.at(link_id).who {
-            Who::Nobody => false,
+            Who::Nobody | Who::Server(_) => false,
             Who::Anonymous => name == ANONYMOUS,
             Who::User(user) => {
                 let user = self.registry.user(user);
@@ -244,7 +244,7 @@ impl Node {
         let mut n = 0;
         while slot != NO_SLOT && n < SETTLED_SESSIONS as u32 {
             let session = super::link::id(slot as usize, &self.links[slot as usize]);
-            self.actions.push_back(Action::Settle { session, claimant: link_id });
+            self.actions.push_back(Action::Settle { session, errand: link_id.pack() });
             slot = self.links[slot as usize].older;
             n += 1;
         }
@@ -258,13 +258,8 @@ impl Node {
     }
 
     /// An older session was read dry, `unacknowledged` bytes of its stream are still on the way.
-    pub(super) fn on_settled(
-        &mut self,
-        session: LinkId,
-        claimant: LinkId,
-        unacknowledged: u64,
-        stalled: bool,
-    ) {
+    pub(super) fn on_settled(&mut self, session: LinkId, errand: u64, unacknowledged: u64, stalled: bool) {
+        let claimant = LinkId::unpack(errand);
         let tail = self.delivery.feed.tail();
         let mut found = None;
         if let Some(link) = self.link(session).filter(|link| link.phase != Phase::Gone) {

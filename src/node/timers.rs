@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use crate::base::hlc::Generation;
 use crate::base::id::{LinkId, UserId};
 use crate::base::time::Time;
 
@@ -22,13 +23,31 @@ pub(super) enum Timer {
     Closing(LinkId),
     /// The half-closed link must have said EOF.
     Drain(LinkId),
+    /// The link to a server must have been proven.
+    Handshake(LinkId),
+    /// Peers are told that we live, and silent ones are found.
+    Heartbeat,
+    /// Some address may be due to be dialled.
+    Dial,
+    /// Own messages may have waited long enough for a second copy.
+    SecondCopy,
+    /// Messages may have waited long enough for what came before elsewhere.
+    Prev,
+    /// Something asked for may not have come.
+    Fetch,
+    /// Peers are told what is held and confirmed.
+    Frontier,
+    /// A claim, ours or another's, may have waited long enough.
+    Claim(Generation),
+    /// Logins wait no longer for the first peer's knowledge.
+    FirstSync,
     /// What this name was owed may have grown too old.
     Away(UserId),
     /// The name's fast check may be forgotten.
     Verifier(UserId),
 }
 
-const KINDS: usize = 7;
+const KINDS: usize = 16;
 /// Places a queue keeps when it is empty.
 const CAPACITY_KEPT: usize = 256;
 
@@ -42,6 +61,15 @@ impl Timer {
             Timer::Drain(_) => 4,
             Timer::Away(_) => 5,
             Timer::Verifier(_) => 6,
+            Timer::Handshake(_) => 7,
+            Timer::Heartbeat => 8,
+            Timer::Dial => 9,
+            Timer::FirstSync => 10,
+            Timer::SecondCopy => 11,
+            Timer::Prev => 12,
+            Timer::Fetch => 13,
+            Timer::Frontier => 14,
+            Timer::Claim(_) => 15,
         }
     }
 }

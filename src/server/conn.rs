@@ -68,7 +68,7 @@ impl Server {
     pub(super) fn pump(&mut self, link: LinkId) {
         match self.node.reading(link) {
             Reading::Hold => {}
-            Reading::Discard => self.discard(link),
+            Reading::Discard | Reading::Prove | Reading::Frames(_) => self.discard(link),
             Reading::Take(limit) => {
                 let mut lines = 0;
                 if self.conn(link).is_some_and(|conn| conn.waiting) && !self.split(link, 0, limit, &mut lines)
@@ -171,7 +171,7 @@ impl Server {
     }
 
     /// Reads a session's socket dry for a newer session of its name, and reports what hangs in it.
-    pub(super) fn settle(&mut self, session: LinkId, claimant: LinkId) {
+    pub(super) fn settle(&mut self, session: LinkId, errand: u64) {
         for _ in 0..SETTLE_READS {
             let Some(conn) = find(&mut self.conns, session) else { break };
             if self.node.reading(session) == Reading::Hold || (conn.eof && !conn.waiting) {
@@ -186,7 +186,7 @@ impl Server {
         let (unacknowledged, stalled) = self.conn(session).map_or((0, false), |conn| {
             (conn.unacknowledged(), sys::is_stalled(sys::number(&conn.stream), STALLED))
         });
-        let input = Input::Settled { session, claimant, unacknowledged, stalled };
+        let input = Input::Settled { session, errand, unacknowledged, stalled };
         self.node.handle(self.now, input);
     }
 

@@ -195,10 +195,15 @@ impl Server {
             any = true;
             match action {
                 Action::Hash(job) => self.pool.give(job),
-                Action::Settle { session, claimant } => self.settle(session, claimant),
+                Action::Settle { session, errand } => self.settle(session, errand),
                 Action::Resume(link) => self.pump(link),
                 Action::Shutdown(link) => self.shut(link),
                 Action::Close(link) => self.drop_conn(link),
+                Action::Measure(_) | Action::ResumeAll => {}
+                Action::Dial { link, .. } => {
+                    self.node.handle(self.now, Input::Closed { link, unacknowledged: 0 })
+                }
+                Action::Upgrade { link, .. } => self.node.handle(self.now, Input::Unproven(link)),
             }
         }
         any
@@ -320,7 +325,12 @@ fn seeds() -> io::Result<Seeds> {
     let mut bytes = [0; 48];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
-    Ok(Seeds { verifiers: std::array::from_fn(|i| bytes[i]), tables: [word(32), word(40)] })
+    let seeds = Seeds {
+        verifiers: std::array::from_fn(|i| bytes[i]),
+        tables: [word(32), word(40)],
+        ..Seeds::fixed(word(0))
+    };
+    Ok(seeds)
 }
 
 /// Logs what was counted, leaving out what never happened.

@@ -58,7 +58,7 @@ pub struct World {
 impl World {
     /// A node with nobody connected, at the start of time.
     pub fn new(limits: Limits) -> World {
-        let seeds = Seeds { verifiers: [7; 32], tables: [1, 2] };
+        let seeds = Seeds::fixed(1);
         World {
             node: Node::new(limits, &seeds),
             now: Time::START,
@@ -167,11 +167,11 @@ impl World {
             match action {
                 Action::Hash(job) if self.hold_hashes => self.jobs.push(job),
                 Action::Hash(job) => self.do_hash(&job),
-                Action::Settle { session, claimant } => {
+                Action::Settle { session, errand } => {
                     self.read(session);
                     let socket = self.socket(session);
                     let (unacknowledged, stalled) = (socket.unacknowledged(), socket.stalled);
-                    let input = Input::Settled { session, claimant, unacknowledged, stalled };
+                    let input = Input::Settled { session, errand, unacknowledged, stalled };
                     self.node.handle(self.now, input);
                 }
                 Action::Resume(link) => self.read(link),
@@ -180,6 +180,23 @@ impl World {
                     self.read(link);
                 }
                 Action::Close(link) => self.close(link),
+                Action::Measure(session) => {
+                    let unacknowledged = self.socket(session).unacknowledged();
+                    self.node.handle(self.now, Input::Confirmed { session, unacknowledged });
+                }
+                Action::ResumeAll => {
+                    self.sockets
+                        .keys()
+                        .copied()
+                        .collect::<Vec<_>>()
+                        .into_iter()
+                        .for_each(|link| self.read(link));
+                }
+                // Servers are linked in a cluster; here there is one.
+                Action::Dial { link, .. } => {
+                    self.node.handle(self.now, Input::Closed { link, unacknowledged: 0 });
+                }
+                Action::Upgrade { link, .. } => self.node.handle(self.now, Input::Unproven(link)),
             }
         }
         any
@@ -206,7 +223,7 @@ impl World {
         loop {
             match node.reading(link) {
                 Reading::Hold => return socket.arrived.extend_from_slice(chunk),
-                Reading::Discard => {
+                Reading::Prove | Reading::Frames(_) | Reading::Discard => {
                     socket.lines.reset(0);
                     break;
                 }

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use super::message::{Activity, Refusal};
+use crate::base::id::ServerId;
 
 /// Appends an ACTIVITY_BROADCAST of `activity`, said by `name`, as one finished line.
 ///
@@ -27,6 +28,31 @@ pub fn broadcast(out: &mut Vec<u8>, activity: &Activity, name: &str, limit: usiz
         return Err(Refusal::BroadcastTooLong(limit));
     }
     Ok(())
+}
+
+/// How the line begins that makes a connection a server's.
+pub const HELLO: &[u8] = b"{\"command\":\"SERVER_HELLO\",";
+
+/// The line that makes a connection a server's.
+pub fn hello(id: ServerId) -> Vec<u8> {
+    let mut line = HELLO.to_vec();
+    write!(line, "\"version\":1,\"id\":\"{id}\"}}\n").expect("a Vec takes every write");
+    line
+}
+
+/// Appends a REDIRECT to another server.
+pub fn redirect(out: &mut Vec<u8>, hostname: &str, port: u16) {
+    out.extend_from_slice(b"{\"command\":\"REDIRECT\",\"hostname\":\"");
+    text(out, hostname);
+    writeln!(out, "\",\"port\":{port}}}").expect("a Vec takes every write");
+}
+
+/// The name at the end of a broadcast line, as it is written there, escapes and all. It tells names apart
+/// without the line being parsed.
+pub fn said_by(line: &[u8]) -> &[u8] {
+    const KEY: &[u8] = b"\"authenticated_user\":\"";
+    let text = line.strip_suffix(b"\"}}\n").unwrap_or_default();
+    memchr::memmem::rfind(text, KEY).map_or(&[], |at| &text[at + KEY.len()..])
 }
 
 /// Appends a line with `command` and `info`, as all answers but REDIRECT are.

@@ -2,5 +2,7 @@
 
 pub mod decode;
 pub mod encode;
+pub mod frame;
 pub mod line;
 pub mod message;
+pub mod peer;

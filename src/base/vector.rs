@@ -1,0 +1,103 @@
+//! How far a reader or a server is in each stream: a position between servers, as an offset is one
+//! inside a server.
+
+use serde::{Deserialize, Serialize};
+
+use super::id::StreamId;
+
+/// The last sequence number of each stream that is had; a stream that is not named stands at 0.
+/// Invariant: streams rise, and no number is 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<(StreamId, u64)>")]
+pub struct Vector(Vec<(StreamId, u64)>);
+
+impl Vector {
+    /// Nothing of any stream.
+    pub const NOTHING: Vector = Vector(Vec::new());
+
+    /// The position in one stream.
+    pub fn get(&self, stream: StreamId) -> u64 {
+        self.0.binary_search_by_key(&stream, |(s, _)| *s).map_or(0, |i| self.0[i].1)
+    }
+
+    /// Raises the position in one stream to `seq`, if it is below.
+    pub fn raise(&mut self, stream: StreamId, seq: u64) {
+        match self.0.binary_search_by_key(&stream, |(s, _)| *s) {
+            Ok(i) => self.0[i].1 = self.0[i].1.max(seq),
+            Err(i) if seq > 0 => self.0.insert(i, (stream, seq)),
+            Err(_) => {}
+        }
+    }
+
+    /// Forgets one stream.
+    pub fn remove(&mut self, stream: StreamId) {
+        self.0.retain(|(s, _)| *s != stream);
+    }
+
+    /// Everything that either has.
+    pub fn max(mut self, other: &Vector) -> Vector {
+        other.iter().for_each(|(stream, seq)| self.raise(stream, seq));
+        self
+    }
+
+    /// What both have.
+    pub fn min(mut self, other: &Vector) -> Vector {
+        self.0.retain_mut(|(stream, seq)| {
+            *seq = (*seq).min(other.get(*stream));
+            *seq > 0
+        });
+        self
+    }
+
+    /// True when this has all that `other` has.
+    pub fn covers(&self, other: &Vector) -> bool {
+        other.iter().all(|(stream, seq)| self.get(stream) >= seq)
+    }
+
+    /// Streams and positions, in the order of streams.
+    pub fn iter(&self) -> impl Iterator<Item = (StreamId, u64)> {
+        self.0.iter().copied()
+    }
+
+    /// How many messages it stands for: orders positions of which one covers the other.
+    pub fn total(&self) -> u64 {
+        self.0.iter().fold(0, |n, (_, seq)| n.saturating_add(*seq))
+    }
+}
+
+impl FromIterator<(StreamId, u64)> for Vector {
+    fn from_iter<I: IntoIterator<Item = (StreamId, u64)>>(positions: I) -> Vector {
+        Vector::from(positions.into_iter().collect::<Vec<_>>())
+    }
+}
+
+impl From<Vec<(StreamId, u64)>> for Vector {
+    /// Takes positions in any order; of a stream that is named twice the higher one.
+    fn from(mut positions: Vec<(StreamId, u64)>) -> Vector {
+        positions.retain(|(_, seq)| *seq > 0);
+        positions.sort_unstable_by_key(|(stream, seq)| (*stream, std::cmp::Reverse(*seq)));
+        positions.dedup_by_key(|(stream, _)| *stream);
+        Vector(positions)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vector(positions: &[(u64, u64)]) -> Vector {
+        positions.iter().map(|(stream, seq)| (StreamId(*stream), *seq)).collect()
+    }
+
+    #[test]
+    fn bounds_and_order_are_those_of_every_stream() {
+        let (a, b) = (vector(&[(9, 1), (1, 5), (9, 4)]), vector(&[(1, 3), (2, 2)]));
+        assert_eq!(a.clone().max(&b), vector(&[(1, 5), (2, 2), (9, 4)]));
+        assert_eq!(a.clone().min(&b), vector(&[(1, 3)]));
+        assert!(!a.covers(&b) && a.clone().max(&b).covers(&b) && a.covers(&Vector::NOTHING));
+        assert_eq!((a.get(StreamId(9)), a.get(StreamId(2)), a.total()), (4, 0, 9));
+        let text = serde_json::to_string(&a).unwrap();
+        assert_eq!(text, "[[1,5],[9,4]]");
+        assert_eq!(serde_json::from_str::<Vector>(&text).unwrap(), a);
+    }
+}

@@ -1,0 +1,212 @@
+//! One stream: what one boot of one server said, as far as it is held here.
+//!
+//! Invariant: `base ≤ applied ≤ held`. Frames up to `base` are gone, those up to `applied` stand in the
+//! feed, in the order of their numbers, and those up to `held` wait here.
+
+use std::collections::VecDeque;
+
+use super::mesh::PeerId;
+use crate::base::feed::{Feed, Offset};
+use crate::base::id::StreamId;
+use crate::base::time::Time;
+
+/// What a sender said before on other servers.
+pub(super) type Prev = Box<[(StreamId, u64)]>;
+
+/// A request for a part of a stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Request {
+    pub from: PeerId,
+    pub at: Time,
+}
+
+/// See the module's page.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub id: StreamId,
+    base: u64,
+    /// Where the applied frames begin in the feed, the first being `base + 1`: 8 bytes a frame, and all the
+    /// index there is.
+    offsets: VecDeque<Offset>,
+    pending: Pending,
+    /// Frames that came with a `prev`, which are few.
+    prevs: VecDeque<(u64, Prev)>,
+    /// Others hold it up to here, so it is wanted.
+    pub wanted: u64,
+    pub request: Option<Request>,
+    /// Who said to have no more than this server has.
+    pub gone: Vec<PeerId>,
+    /// The first frame that any of those has.
+    pub gone_first: u64,
+    /// Since when its next frame waits for what came before elsewhere.
+    pub waits_since: Option<Time>,
+}
+
+/// Frames in a row, their bytes in one buffer.
+#[derive(Debug, Default)]
+struct Pending {
+    bytes: Vec<u8>,
+    /// Where the first begins in `bytes`, and where each ends.
+    from: usize,
+    ends: VecDeque<usize>,
+}
+
+impl Pending {
+    fn push(&mut self, frame: &[u8]) {
+        if self.ends.is_empty() {
+            self.bytes.clear();
+            self.from = 0;
+        } else if self.from > self.bytes.len() / 2 {
+            let from = std::mem::take(&mut self.from);
+            self.bytes.drain(..from);
+            self.ends.iter_mut().for_each(|end| *end -= from);
+        }
+        self.bytes.extend_from_slice(frame);
+        self.ends.push_back(self.bytes.len());
+    }
+
+    fn get(&self, i: usize) -> Option<&[u8]> {
+        let from = if i == 0 { self.from } else { *self.ends.get(i - 1)? };
+        Some(&self.bytes[from..*self.ends.get(i)?])
+    }
+
+    fn pop(&mut self) {
+        if let Some(end) = self.ends.pop_front() {
+            self.from = end;
+        }
+        if self.ends.is_empty() && self.bytes.capacity() > 1 << 20 {
+            *self = Pending::default();
+        }
+    }
+
+    fn len_bytes(&self) -> usize {
+        if self.ends.is_empty() { 0 } else { self.bytes.len() - self.from }
+    }
+}
+
+impl Stream {
+    pub fn new(id: StreamId) -> Stream {
+        Stream {
+            id,
+            base: 0,
+            offsets: VecDeque::new(),
+            pending: Pending::default(),
+            prevs: VecDeque::new(),
+            wanted: 0,
+            request: None,
+            gone: Vec::new(),
+            gone_first: u64::MAX,
+            waits_since: None,
+        }
+    }
+
+    /// The last frame that stands in the feed, or is gone.
+    pub fn applied(&self) -> u64 {
+        self.base + self.offsets.len() as u64
+    }
+
+    /// The last frame that is here without a gap.
+    pub fn held(&self) -> u64 {
+        self.applied() + self.pending.ends.len() as u64
+    }
+
+    /// Bytes that wait.
+    pub fn pending_bytes(&self) -> usize {
+        self.pending.len_bytes()
+    }
+
+    /// Takes the next frame in.
+    pub fn hold(&mut self, frame: &[u8], prev: Prev) {
+        self.note_prev(self.held() + 1, prev);
+        self.pending.push(frame);
+    }
+
+    /// The next frame was appended to the feed at `at` without having waited.
+    pub fn applied_at_once(&mut self, at: Offset, head: Offset) {
+        debug_assert!(self.pending.ends.is_empty());
+        self.offsets.push_back(at);
+        self.trim(head);
+    }
+
+    /// What must be applied before the next frame that waits; none if none waits.
+    pub fn next(&self) -> Option<&[(StreamId, u64)]> {
+        (!self.pending.ends.is_empty()).then(|| self.prev(self.applied() + 1))
+    }
+
+    /// Appends the next frame that waits to the feed.
+    pub fn apply(&mut self, feed: &mut Feed) {
+        if let Some(frame) = self.pending.get(0) {
+            self.offsets.push_back(feed.tail());
+            feed.append(frame);
+            self.pending.pop();
+            self.trim(feed.head());
+        }
+        self.waits_since = None;
+    }
+
+    /// Gives up all frames below `first`, which nobody has.
+    pub fn skip_to(&mut self, first: u64) {
+        debug_assert!(self.pending.ends.is_empty() && first > self.applied());
+        self.offsets.clear();
+        self.prevs.clear();
+        self.base = first - 1;
+    }
+
+    /// The bytes of a frame, in the pieces the feed has them in; none if it is gone or not here yet.
+    pub fn frame<'a>(&'a self, feed: &'a Feed, seq: u64) -> Option<(&'a [u8], &'a [u8])> {
+        let applied = self.applied();
+        if seq > applied {
+            return self.pending.get((seq - applied - 1) as usize).map(|frame| (frame, &[][..]));
+        }
+        let i = seq.checked_sub(self.base + 1)?;
+        let at = *self.offsets.get(i as usize)?;
+        (at >= feed.head()).then(|| feed.read(at, feed.frame_end(at)))
+    }
+
+    /// The first frame that can be had.
+    pub fn first(&self, feed: &Feed) -> u64 {
+        self.base + 1 + self.offsets.partition_point(|at| *at < feed.head()) as u64
+    }
+
+    /// How many of its frames begin below `at`: the stream's part of a position in the feed.
+    pub fn position(&self, at: Offset) -> u64 {
+        self.base + self.offsets.partition_point(|offset| *offset < at) as u64
+    }
+
+    /// Where the frame after `seq` begins in the feed; none if it is not applied.
+    pub fn offset_after(&self, seq: u64) -> Option<Offset> {
+        self.offsets.get(seq.saturating_sub(self.base) as usize).copied()
+    }
+
+    /// Where the frames up to `seq` begin that begin at or above `from`.
+    pub fn covered(&self, from: Offset, seq: u64) -> impl Iterator<Item = Offset> {
+        let upto = (seq.saturating_sub(self.base) as usize).min(self.offsets.len());
+        let first = self.offsets.partition_point(|at| *at < from).min(upto);
+        self.offsets.range(first..upto).copied()
+    }
+
+    /// What must be applied before this frame.
+    pub fn prev(&self, seq: u64) -> &[(StreamId, u64)] {
+        match self.prevs.binary_search_by_key(&seq, |(seq, _)| *seq) {
+            Ok(i) => &self.prevs[i].1,
+            Err(_) => &[],
+        }
+    }
+
+    fn note_prev(&mut self, seq: u64, prev: Prev) {
+        if !prev.is_empty() {
+            self.prevs.push_back((seq, prev));
+        }
+    }
+
+    /// Forgets frames that have left the feed.
+    fn trim(&mut self, head: Offset) {
+        while self.offsets.front().is_some_and(|at| *at < head) {
+            self.offsets.pop_front();
+            self.base += 1;
+        }
+        while self.prevs.front().is_some_and(|(seq, _)| *seq <= self.base) {
+            self.prevs.pop_front();
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! What servers tell each other in control frames: JSON, `{"command": …, "body": …}`.
+//!
+//! Unknown commands and fields are ignored, so that versions can differ while a network is renewed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::hlc::{Generation, Hlc};
+use crate::base::id::{ServerId, StreamId};
+use crate::base::vector::Vector;
+
+/// One control message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", content = "body", rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum PeerMessage {
+    /// The first on every link, from both sides: who I am since this boot, and what I hold.
+    ServerHello(Hello),
+    /// A sign of life.
+    Heartbeat,
+    /// Where a server can be reached and what load it has.
+    ServerAnnounce(Announce),
+    /// Servers of the network, with their public keys.
+    ServerAuthKeyAnnouncement(Vec<Known>),
+    /// Send me this part of a stream that is not yours.
+    Fetch(Fetch),
+    /// Of this stream I no longer have what lies before `first`.
+    FetchGone {
+        /// Which.
+        stream: StreamId,
+        /// The first I can send.
+        first: u64,
+    },
+    /// What I hold, and how far my sessions are.
+    Frontier(Frontier),
+    /// A login asks what is known of its name.
+    SessionClaim(Claim),
+    /// The answer to a claim.
+    SessionRelease(Release),
+    /// A session began, moved on or ended.
+    SessionUpdate(Update),
+    /// Sessions and entries, at the begin of a link.
+    SessionTable(Table),
+    /// All I know was told: the link is in step.
+    Synced,
+}
+
+/// See [`PeerMessage::ServerHello`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The boot's stream.
+    pub stream: StreamId,
+    /// The clock, so that stamps drawn from now on are above.
+    pub clock: Hlc,
+    /// How far each stream is held. The receiver sends its own from behind that on.
+    pub held: Vector,
+}
+
+/// See [`PeerMessage::ServerAnnounce`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announce {
+    /// Name or address under which clients and servers reach it.
+    pub hostname: String,
+    /// Its port.
+    pub port: u16,
+    /// Sessions it has.
+    pub load: u64,
+}
+
+/// A server of the network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// Its id: the first 16 bytes of SHA-256 of `key`.
+    pub id: ServerId,
+    /// Its public key.
+    #[serde(with = "digits")]
+    pub key: [u8; 32],
+    /// Where it is.
+    pub hostname: String,
+    /// Its port.
+    pub port: u16,
+}
+
+/// See [`PeerMessage::Fetch`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetch {
+    /// Which.
+    pub stream: StreamId,
+    /// The first wanted.
+    pub from: u64,
+    /// The last wanted.
+    pub upto: u64,
+}
+
+/// What a server knows of one session of a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Whose.
+    pub name: Box<str>,
+    /// Which.
+    pub generation: Generation,
+    /// The boot it lives or lived on.
+    pub home: StreamId,
+    /// Whether it lives.
+    pub state: State,
+    /// What its client confirmed; none where only its home could say.
+    pub vector: Option<Vector>,
+    /// Counts what its home said of it; the higher is the later.
+    pub version: u64,
+    /// It was claimed and is not attached yet.
+    #[serde(default)]
+    pub pending: bool,
+    /// Its vector was lowered by a login that took another entry.
+    #[serde(default)]
+    pub lowered: bool,
+    /// Two sessions of the name were healthy at once.
+    #[serde(default)]
+    pub multi: bool,
+    /// It has bytes its client has not confirmed.
+    #[serde(default)]
+    pub unconfirmed: bool,
+    /// The home itself says so.
+    #[serde(default)]
+    pub authentic: bool,
+}
+
+/// See [`Entry::state`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    /// Its client is connected, as far as is known.
+    Live,
+    /// Its connection broke; it is owed what follows its vector.
+    Broken,
+    /// It logged out; it is owed nothing.
+    Ended,
+}
+
+/// See [`PeerMessage::Frontier`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frontier {
+    /// How far each stream is held.
+    pub held: Vector,
+    /// What every session of mine has confirmed that is not named below.
+    pub confirmed: Vector,
+    /// Sessions that have not; none: its claim is not over, nothing changes.
+    pub behind: Vec<(Generation, Option<Vector>)>,
+    /// Orders this among what I say of my sessions.
+    pub version: u64,
+}
+
+/// See [`PeerMessage::SessionClaim`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The session that wants to begin, pending.
+    pub entry: Entry,
+    /// The fast verifier of the name's secret.
+    #[serde(default, with = "digits_or_none")]
+    pub verifier: Option<[u8; 16]>,
+}
+
+/// See [`PeerMessage::SessionRelease`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// The claim it answers.
+    pub generation: Generation,
+    /// What is known of the name.
+    pub entries: Vec<Entry>,
+    /// How far the name itself has spoken in each stream.
+    pub last: Vector,
+    /// Generations that were taken over, and by which.
+    pub taken: Vec<(Generation, Generation)>,
+    /// What the answering server has applied.
+    pub applied: Vector,
+    /// Other claims of the name in flight.
+    pub others: Vec<Generation>,
+}
+
+/// See [`PeerMessage::SessionUpdate`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Update {
+    /// The session as it is now.
+    pub entry: Entry,
+    /// Entries it took over: each with the generation that took it.
+    pub taken: Vec<(Generation, Generation)>,
+    /// Entries of the name whose vector is lowered.
+    pub lowered: Vec<Entry>,
+}
+
+/// See [`PeerMessage::SessionTable`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// Sessions and entries.
+    pub entries: Vec<Entry>,
+    /// As in [`Release::taken`].
+    pub taken: Vec<(Generation, Generation)>,
+}
+
+/// Reads a control body. `Ok(None)`: a command that this version does not know.
+///
+/// # Errors
+/// A body that is no message; the link it came on is closed.
+pub fn read(body: &[u8]) -> Result<Option<PeerMessage>, String> {
+    #[derive(Deserialize)]
+    struct Named {
+        command: String,
+    }
+    match serde_json::from_slice(body) {
+        Ok(message) => Ok(Some(message)),
+        Err(error) => match serde_json::from_slice::<Named>(body) {
+            Ok(named) if error.to_string().contains("unknown variant") => {
+                log::debug!("a peer sent {}, which this version does not know", named.command);
+                Ok(None)
+            }
+            _ => Err(error.to_string()),
+        },
+    }
+}
+
+/// Bytes as hexadecimal digits.
+pub mod digits {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use crate::base::id::hex;
+
+    pub(super) fn text(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Writes them.
+    pub fn serialize<S: Serializer, const N: usize>(bytes: &[u8; N], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&text(bytes))
+    }
+
+    /// Reads them.
+    pub fn deserialize<'de, D: Deserializer<'de>, const N: usize>(from: D) -> Result<[u8; N], D::Error> {
+        let text = String::deserialize(from)?;
+        hex(&text).ok_or_else(|| D::Error::custom(format_args!("expected {} hexadecimal digits", 2 * N)))
+    }
+}
+
+/// The same where there may be none.
+pub mod digits_or_none {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::digits;
+    use crate::base::id::hex;
+
+    /// Writes them.
+    pub fn serialize<S: Serializer, const N: usize>(
+        bytes: &Option<[u8; N]>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        match bytes {
+            Some(bytes) => to.serialize_some(&digits::text(bytes)),
+            None => to.serialize_none(),
+        }
+    }
+
+    /// Reads them; what is malformed is none.
+    pub fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
+        from: D,
+    ) -> Result<Option<[u8; N]>, D::Error> {
+        Ok(Option::<String>::deserialize(from)?.and_then(|text| hex(&text)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_come_back_and_unknown_ones_are_ignored() {
+        let known = Known { id: ServerId([1; 16]), key: [2; 32], hostname: "h".into(), port: 7 };
+        for message in [
+            PeerMessage::Heartbeat,
+            PeerMessage::ServerAuthKeyAnnouncement(vec![known]),
+            PeerMessage::FetchGone { stream: StreamId(5), first: 9 },
+        ] {
+            let text = serde_json::to_vec(&message).unwrap();
+            assert_eq!(read(&text), Ok(Some(message)));
+        }
+        assert_eq!(read(br#"{"command":"LATER","body":{"x":1}}"#), Ok(None));
+        assert_eq!(read(br#"{"command":"HEARTBEAT","more":1}"#), Ok(Some(PeerMessage::Heartbeat)));
+        assert!(read(br#"{"command":"FETCH","body":{}}"#).is_err() && read(b"x").is_err());
+    }
+}
