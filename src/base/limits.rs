@@ -168,6 +168,10 @@ pub const CLAIM_APPLIED: Duration = Duration::from_secs(2);
 pub const CLAIM_DRY: Duration = Duration::from_millis(100);
 /// How long a server that was told of a peer holds logins until it is in step.
 pub const FIRST_SYNC: Duration = Duration::from_secs(2);
+/// Sessions in one frame when a link begins.
+pub const TABLE_ENTRIES: usize = 200;
+/// The least time between two looks at what one name was owed.
+pub const AWAY_MIN: Duration = Duration::from_millis(100);
 /// How long a connection that was sent to another server may go on talking.
 pub const REDIRECTED: Duration = Duration::from_secs(5);
 

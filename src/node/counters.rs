@@ -69,6 +69,14 @@ counters! {
     frames_too_long,
     /// Parts of streams asked for from a server that is not their origin.
     fetches,
+    /// Logins that went on before all servers had answered.
+    claims_unanswered,
+    /// Logins that went on before all that their name had said elsewhere was here.
+    claims_unapplied,
+    /// Sessions that were taken over elsewhere though they lived.
+    sessions_renewed,
+    /// Living sessions that heard late of a broken one before them and read what it was owed.
+    sessions_late,
     /// Messages applied without what their sender said before elsewhere, because that did not come.
     prev_unmet,
 }
@@ -102,6 +110,8 @@ pub enum CloseReason {
     CloseTimedOut,
     /// The server stops.
     Stopping,
+    /// Sent to another server.
+    Redirected,
     /// A server's link that leads back to itself.
     PeerSelf,
     /// A second link to the same server.
@@ -118,7 +128,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, in the order of [`Counters::closed`].
-    pub const ALL: [CloseReason; 19] = [
+    pub const ALL: [CloseReason; 20] = [
         CloseReason::Logout,
         CloseReason::Eof,
         CloseReason::Broken,
@@ -132,6 +142,7 @@ impl CloseReason {
         CloseReason::Stalled,
         CloseReason::CloseTimedOut,
         CloseReason::Stopping,
+        CloseReason::Redirected,
         CloseReason::PeerSelf,
         CloseReason::PeerTwice,
         CloseReason::PeerTooMany,
@@ -156,6 +167,7 @@ impl CloseReason {
             CloseReason::Stalled => "stalled",
             CloseReason::CloseTimedOut => "close_timed_out",
             CloseReason::Stopping => "stopping",
+            CloseReason::Redirected => "redirected",
             CloseReason::PeerSelf => "peer_self",
             CloseReason::PeerTwice => "peer_twice",
             CloseReason::PeerTooMany => "peer_too_many",

@@ -14,7 +14,7 @@ use super::registry::NO_SLOT;
 use super::{Action, Node, Timer};
 use crate::base::feed::{Feed, Offset};
 use crate::base::id::LinkId;
-use crate::base::limits::{CLOSING, CONTROL_BYTES, DRAIN, WRITE_BYTES};
+use crate::base::limits::{CLOSING, CONTROL_BYTES, DRAIN, REDIRECTED, WRITE_BYTES};
 use crate::base::spans::Range;
 use crate::wire::encode;
 
@@ -181,6 +181,10 @@ impl Node {
         if plan.last {
             take_answers(link, left - fed as usize);
         }
+        if !self.sessions.late.is_empty() {
+            self.join_late(link_id);
+        }
+        let link = &self.links[link_id.slot as usize];
         if fed == tail - plan.feed.from && link.place != NO_SLOT && link.answers.is_none() {
             return; // A follower that has everything: the usual case.
         }
@@ -324,7 +328,8 @@ impl Node {
             Phase::Closing if link.eof => self.abandon(link_id),
             Phase::Closing => {
                 link.phase = Phase::Draining;
-                self.timers.set(now + DRAIN, Timer::Drain(link_id));
+                let drain = if link.is_leaving() { REDIRECTED } else { DRAIN };
+                self.timers.set(now + drain, Timer::Drain(link_id));
                 self.actions.push_back(Action::Shutdown(link_id));
             }
             _ => {}

@@ -6,14 +6,18 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::counters::CloseReason;
-use super::link::{Aside, Phase, Who};
+use super::link::{Answers, Aside, Phase, Who};
 use super::mesh::PeerId;
 use super::registry::NO_SLOT;
-use super::{Action, Node, Timer};
+use super::{Action, Mutation, Node, Timer};
 use crate::base::id::{LinkId, UserId};
 use crate::base::limits::{CLOSING, REFUSAL, VERIFIER};
 use crate::base::spans::{Range, Spans};
+use crate::base::time::Time;
+use crate::base::vector::Vector;
+use crate::wire::encode;
 use crate::wire::line::Flow;
+use crate::wire::peer::State;
 
 impl Node {
     /// Answers and closes.
@@ -50,6 +54,9 @@ impl Node {
     pub(super) fn begin_close(&mut self, link_id: LinkId) {
         if self.link(link_id).is_some_and(|link| link.phase != Phase::Refusing) {
             self.draw_line(link_id);
+        }
+        if self.is_mutated(Mutation::CloseNotDrain) {
+            return self.abandon(link_id);
         }
         let deadline = self.now + CLOSING;
         let Some(link) = self.link_mut(link_id) else { return };
@@ -132,28 +139,73 @@ impl Node {
         }
     }
 
-    /// Takes the session from the link and leaves what it is still owed in its name's mailbox.
+    /// Takes the session from the link, and keeps what it is still owed for the next login.
     pub(super) fn end_session(&mut self, link_id: LinkId, unacknowledged: u64) {
         let Some(link) = self.link(link_id) else { return };
-        let (who, logged_out) = (link.who, link.logged_out);
+        let (who, logged_out, is_gone) = (link.who, link.logged_out, link.phase == Phase::Gone);
+        let stays = link.is_leaving() && !is_gone;
         let Who::User(user) = who else { return };
         let mut owed = self.unconfirmed(link_id, unacknowledged);
+        if let Some(late) = self.sessions.late.remove(&link_id) {
+            owed = owed.union(&late);
+        }
         if logged_out {
             owed = owed.below(self.at(link_id).sent.live_from());
         }
-        self.detach(link_id, user);
+        if !stays {
+            self.detach(link_id, user);
+            self.sessions.firsts.remove(&link_id);
+        }
         let (now, away) = (self.now, self.limits.away);
         let entry = self.registry.user_mut(user);
         entry.idle_since = now;
         if entry.newest == NO_SLOT && !std::mem::replace(&mut entry.verifier_set, true) {
             self.timers.set(now + VERIFIER, Timer::Verifier(user));
         }
-        if !owed.is_empty() && !away.is_zero() {
-            entry.mailbox.get_or_insert_default().keep(now, owed);
-            if !std::mem::replace(&mut entry.away_set, true) {
-                self.timers.set(now + away, Timer::Away(user));
+        let position = owed.current().map(|r| self.relay.position(r.from));
+        let Some(rec) = self.known_mut(user).on_link(link_id) else { return };
+        rec.since = now;
+        let generation = rec.generation;
+        let here = rec.here.as_mut().expect("a session on a link is of this boot");
+        here.link = None;
+        here.known = Vec::new();
+        here.start = Vector::NOTHING;
+        if owed.is_empty() || away.is_zero() {
+            rec.state = State::Ended;
+            rec.vector = None;
+            here.spans = None;
+        } else {
+            rec.state = State::Broken;
+            rec.vector = position;
+            here.spans = Some(owed);
+        }
+        self.tell_session(user, generation, Vec::new());
+        if self.mesh.peers.is_empty() {
+            // Nobody else knows of it, so nothing has to be remembered of one that is owed nothing.
+            let names = self.known_mut(user);
+            names.recs.retain(|rec| rec.generation != generation || rec.state != State::Ended);
+            if names.is_empty() {
+                self.registry.user_mut(user).names = None;
+                return;
             }
         }
+        self.arm_away(user);
+    }
+
+    /// Sends a session to another server, where its user goes on.
+    pub fn redirect(&mut self, now: Time, link_id: LinkId, hostname: &str, port: u16) {
+        self.now = now;
+        if self.link(link_id).is_none_or(|link| link.phase != Phase::Online) {
+            return;
+        }
+        self.close(link_id, CloseReason::Redirected);
+        let link = self.at_mut(link_id);
+        let aside = link.aside.as_mut().expect("a closing link has one");
+        aside.redirected = true;
+        let answers =
+            link.answers.get_or_insert_with(|| Box::new(Answers { last_from: 0, ..Answers::default() }));
+        encode::redirect(&mut answers.bytes, hostname, port);
+        self.enqueue(link_id);
     }
 
     /// What the session is owed if the last `unacknowledged` bytes of its stream do not arrive.
@@ -183,21 +235,6 @@ impl Node {
             self.links[newer as usize].older = older;
         } else {
             self.registry.user_mut(user).newest = older;
-        }
-    }
-
-    /// What `user` was owed may have grown too old.
-    pub(super) fn on_away(&mut self, user: UserId) {
-        let (now, away) = (self.now, self.limits.away);
-        let entry = self.registry.user_mut(user);
-        entry.away_set = false;
-        let Some(mailbox) = entry.mailbox.as_mut() else { return };
-        self.counters.mailboxes_expired += mailbox.expire(now, away);
-        if mailbox.is_empty() {
-            entry.mailbox = None;
-        } else {
-            entry.away_set = true;
-            self.timers.set(now + away, Timer::Away(user));
         }
     }
 

@@ -16,6 +16,7 @@ use crate::base::time::Time;
 /// ```text
 ///  New ⇄ Hashing ⇄ Claiming → Silent → Online → Closing → Draining → Gone
 ///   └────── Refusing ───────────────────────────────┘
+///  Dialing, or New → Upgrading ──→ Peer → Gone
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -23,10 +24,8 @@ pub(super) enum Phase {
     New,
     /// A thread hashes its secret; its line comes again.
     Hashing,
-    /// Older sessions of its name are looked at; its line comes again.
+    /// Its name is claimed, or it waits for this server to be in step; its line comes again.
     Claiming,
-    /// They were looked at.
-    Claimed,
     /// Its refusal waits for its time.
     Refusing,
     /// A session that has not said LOGIN: gets answers, and broadcasts after a while.
@@ -66,10 +65,10 @@ pub(super) struct Aside {
     pub asked_at: Option<Time>,
     /// What the threads found for it.
     pub hashed: Option<Hashed>,
-    /// Older sessions still to be looked at.
-    pub unsettled: u32,
-    /// What those found are still owed.
-    pub claimed: Spans,
+    /// LOGIN_SUCCESS was written before the login was over: its line, which comes again, was answered.
+    pub answered: bool,
+    /// It was sent to another server: however it ends, its user moved.
+    pub redirected: bool,
     /// Where the feed of a link that is refused or closes ends.
     pub stop_at: Offset,
 }
@@ -168,6 +167,13 @@ impl Link {
         matches!(self.phase, Phase::Silent | Phase::Online)
     }
 
+    /// True for a session that was sent to another server and has not ended: its client may still speak.
+    pub fn is_leaving(&self) -> bool {
+        matches!(self.phase, Phase::Closing | Phase::Draining)
+            && !self.eof
+            && self.aside.as_ref().is_some_and(|aside| aside.redirected)
+    }
+
     /// Where the link's feed ends: nowhere for a session, at once for one that must not hear it.
     #[inline]
     pub fn stop(&self) -> Offset {
@@ -193,8 +199,8 @@ impl Aside {
             address,
             asked_at: None,
             hashed: None,
-            unsettled: 0,
-            claimed: Spans::NOTHING,
+            answered: false,
+            redirected: false,
             stop_at: Offset::MAX,
         }
     }

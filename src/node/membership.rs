@@ -8,9 +8,10 @@ use std::net::IpAddr;
 
 use super::link::{Link, Phase};
 use super::mesh::PeerId;
+use super::registry::{NO_SLOT, Verifier};
 use super::{Action, Node, Timer};
-use crate::base::id::{LinkId, ServerId};
-use crate::base::limits::{HANDSHAKE, REDIAL_FORGET, REDIAL_MAX, REDIAL_MIN, SERVERS_MAX};
+use crate::base::id::{LinkId, ServerId, UserId};
+use crate::base::limits::{HANDSHAKE, REDIAL_FORGET, REDIAL_MAX, REDIAL_MIN, SERVERS_MAX, VERIFIER};
 use crate::base::time::Time;
 use crate::wire::peer::{Announce, Known, PeerMessage};
 
@@ -206,6 +207,42 @@ impl Node {
     pub(super) fn dialled_closed(&mut self, link_id: LinkId, phase: Phase) {
         if phase == Phase::Dialing || phase == Phase::Gone {
             self.dial_over(link_id, None);
+        }
+    }
+}
+
+impl Node {
+    /// This server may know all that its first peer knew, or has waited long enough: logins go on.
+    pub(super) fn in_step(&mut self) {
+        let Some(until) = self.membership.unsynced_until else { return };
+        let is_told = self.mesh.linked().any(|(_, peer)| peer.synced);
+        let has_all = self.sessions.goal.as_ref().is_some_and(|goal| self.relay.has_held(goal));
+        if self.now < until && !(is_told && has_all) {
+            return;
+        }
+        self.membership.unsynced_until = None;
+        self.sessions.goal = None;
+        for link_id in std::mem::take(&mut self.sessions.waiting) {
+            if let Some(link) = self.link_mut(link_id).filter(|link| link.phase == Phase::Claiming) {
+                link.phase = Phase::New;
+                self.actions.push_back(Action::Resume(link_id));
+            }
+        }
+    }
+
+    /// Sessions this server has.
+    pub(super) fn load(&self) -> u64 {
+        self.links.iter().filter(|(_, link)| link.is_session()).count() as u64
+    }
+
+    /// The fast check of a name's secret, from a peer.
+    pub(super) fn learn_verifier(&mut self, user: UserId, bytes: [u8; 16]) {
+        let now = self.now;
+        let entry = self.registry.user_mut(user);
+        entry.verifier = Some(Verifier::new(bytes));
+        entry.idle_since = now;
+        if entry.newest == NO_SLOT && !std::mem::replace(&mut entry.verifier_set, true) {
+            self.timers.set(now + VERIFIER, Timer::Verifier(user));
         }
     }
 }

@@ -276,7 +276,10 @@ impl Node {
         self.announce_to(from);
         self.tell_sessions(from);
         self.mesh.send(from, &PeerMessage::Synced);
-        self.claims_peer_up(from);
+        if self.membership.unsynced_until.is_some() {
+            self.sessions.goal.get_or_insert(hello.held.clone());
+        }
+        self.begin_frontier();
     }
 
     fn on_synced(&mut self, from: PeerId) {

@@ -18,15 +18,17 @@ mod claims;
 mod counters;
 mod delivery;
 mod ending;
+mod frontier;
 mod guess;
 mod hashing;
 mod link;
-mod mailbox;
 mod membership;
 mod mesh;
 mod mutation;
+mod names;
 mod registry;
 mod relay;
+mod replica;
 mod sent;
 mod session;
 mod stream;
@@ -54,6 +56,7 @@ use crate::wire::encode;
 use crate::wire::line::Flow;
 use crate::wire::message::{Activity, ClientMessage, Refusal, shorten};
 use delivery::Delivery;
+use frontier::Frontier;
 use guess::Guesses;
 use hashing::HashQueue;
 use link::{Link, Phase};
@@ -61,6 +64,7 @@ use membership::Membership;
 use mesh::{Mesh, PeerId};
 use registry::{Registry, Seed};
 use relay::Relay;
+use replica::Sessions;
 use timers::{Timer, Timers};
 
 /// What happens to a node, but for new connections and lines, which have calls of their own.
@@ -229,6 +233,8 @@ pub struct Node {
     mesh: Mesh,
     membership: Membership,
     relay: Relay,
+    sessions: Sessions,
+    frontier: Frontier,
     /// Peers that were just found silent.
     suspected: Vec<PeerId>,
     rng: Rng,
@@ -256,6 +262,8 @@ impl Node {
             mesh: Mesh::new(seeds.identity),
             membership: Membership::default(),
             relay: Relay::new(seeds.identity.stream, seed),
+            sessions: Sessions::default(),
+            frontier: Frontier::default(),
             suspected: Vec::new(),
             rng: Rng::new(seeds.chance),
             #[cfg(feature = "mutations")]
@@ -316,6 +324,11 @@ impl Node {
         }
         if line.starts_with(encode::HELLO) && self.at(link_id).phase == Phase::New {
             return self.upgrade(link_id, line);
+        }
+        if self.membership.unsynced_until.is_some() && self.at(link_id).phase == Phase::New {
+            self.at_mut(link_id).phase = Phase::Claiming;
+            self.sessions.waiting.push(link_id);
+            return Flow::Again;
         }
         let mut decoder = self.decoder.take().unwrap_or_default();
         let flow = match decoder.decode(line) {
@@ -383,12 +396,11 @@ impl Node {
     /// What is to be done with the bytes that come from this link.
     pub fn reading(&self, link_id: LinkId) -> Reading {
         match self.link(link_id).map(|link| link.phase) {
-            Some(Phase::Silent | Phase::Online | Phase::New | Phase::Claimed) if self.relay.is_full() => {
-                Reading::Hold
-            }
+            Some(Phase::Silent | Phase::Online | Phase::New) if self.relay.is_full() => Reading::Hold,
             Some(Phase::Silent | Phase::Online) => Reading::Take(self.limits.line_bytes),
-            Some(Phase::New | Phase::Claimed) => {
-                Reading::Take(STRANGER_LINE_BYTES.min(self.limits.line_bytes))
+            Some(Phase::New) => Reading::Take(STRANGER_LINE_BYTES.min(self.limits.line_bytes)),
+            Some(Phase::Closing | Phase::Draining) if self.at(link_id).is_leaving() => {
+                Reading::Take(self.limits.line_bytes)
             }
             Some(Phase::Hashing | Phase::Claiming | Phase::Refusing) => Reading::Hold,
             Some(Phase::Dialing | Phase::Upgrading) => Reading::Prove,
@@ -430,11 +442,15 @@ impl Node {
     }
 
     /// Says something to everybody.
-    fn say(&mut self, _link_id: LinkId, name: &str, activity: &Activity) -> Result<(), Refusal> {
+    fn say(&mut self, link_id: LinkId, name: &str, activity: &Activity) -> Result<(), Refusal> {
         self.line.clear();
         encode::broadcast(&mut self.line, activity, name, self.limits.line_bytes)?;
         self.counters.activities += 1;
-        self.accept(Box::default());
+        let prev = match self.sessions.firsts.is_empty() {
+            true => Box::default(),
+            false => self.first_prev(link_id),
+        };
+        self.accept(prev);
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use siphasher::sip::SipHasher13;
 
-use super::mailbox::Mailbox;
+use super::names::Names;
 use crate::base::id::UserId;
 use crate::base::time::Time;
 
@@ -51,6 +51,14 @@ pub struct Record {
 pub(super) struct Verifier([u8; 16]);
 
 impl Verifier {
+    pub fn bytes(&self) -> [u8; 16] {
+        self.0
+    }
+
+    pub fn new(bytes: [u8; 16]) -> Verifier {
+        Verifier(bytes)
+    }
+
     /// Compares in constant time.
     pub fn matches(&self, other: &Verifier) -> bool {
         let different = self.0.iter().zip(&other.0).fold(0, |d, (a, b)| d | (a ^ b));
@@ -69,8 +77,8 @@ pub(super) struct User {
     pub idle_since: Time,
     /// The newest session's slot, or `NO_SLOT`; the others hang on it as a list.
     pub newest: u32,
-    /// What the name is owed.
-    pub mailbox: Option<Box<Mailbox>>,
+    /// What is known of its sessions, here and elsewhere: who is in, and what each is owed.
+    pub names: Option<Box<Names>>,
     /// Its away deadline is set: at most one a name, however often it comes and goes.
     pub away_set: bool,
     /// Its verifier deadline is set.
@@ -119,7 +127,7 @@ impl Registry {
             verifier: Some(verifier),
             idle_since: now,
             newest: NO_SLOT,
-            mailbox: None,
+            names: None,
             away_set: false,
             verifier_set: false,
         });

@@ -96,6 +96,11 @@ impl Relay {
         vector.iter().all(|(stream, seq)| self.applied_of(stream) >= seq)
     }
 
+    /// True when all of `vector` is here.
+    pub fn has_held(&self, vector: &Vector) -> bool {
+        vector.iter().all(|(stream, seq)| self.held_of(stream) >= seq)
+    }
+
     /// A place in the feed as a position between servers: what lies below it.
     pub fn position(&self, at: Offset) -> Vector {
         self.streams.iter().map(|stream| (stream.id, stream.position(at))).collect()
@@ -118,6 +123,16 @@ impl Relay {
         }
         ranges.push(Range { from, to: feed.tail() });
         Spans::from_ranges(ranges)
+    }
+
+    /// The frames between two positions, as far as the feed has them.
+    pub fn between(&self, feed: &Feed, low: &Vector, high: &Vector) -> Spans {
+        let frames = self.streams.iter().flat_map(|s| {
+            let from = s.offset_after(low.get(s.id)).unwrap_or(Offset::MAX);
+            s.covered(from, high.get(s.id)).map(|at| Range { from: at, to: feed.frame_end(at) })
+        });
+        let frames: Vec<Range> = frames.filter(|r| r.from >= feed.first_border()).collect();
+        Spans::from_ranges(frames)
     }
 
     /// How far a name has spoken in each stream, as far as the feed reaches.
@@ -318,6 +333,9 @@ impl Node {
         self.relay.note(i, data.seq, data.line);
         if !self.relay.blocked.contains(&i) && self.apply(i) {
             self.progress();
+        }
+        if self.membership.unsynced_until.is_some() {
+            self.in_step();
         }
     }
 

@@ -5,17 +5,21 @@ use zeroize::Zeroizing;
 use super::counters::CloseReason;
 use super::hashing::{HashJob, HashTask, Hashed};
 use super::link::{Phase, Who};
+use super::names::{Here, Rec};
 use super::registry::{NO_SLOT, Verifier};
-use super::{Action, Node, Timer};
+use super::relay::prev_of;
+use super::stream::Prev;
+use super::{Action, Mutation, Node, Timer};
 use crate::base::id::{LinkId, UserId};
-use crate::base::limits::{NAME_CHARS, SECRET_BYTES, SETTLED_SESSIONS, SILENT};
+use crate::base::limits::{NAME_CHARS, SECRET_BYTES, SILENT};
 use crate::base::spans::Spans;
 use crate::wire::line::Flow;
 use crate::wire::message::{ANONYMOUS, Activity, shorten};
 
 /// Whether a link may become a session.
 enum Admission {
-    Granted(Who),
+    Anonymous,
+    User(UserId),
     /// Something has to be found out first; the line comes again.
     Later,
     Refused(String),
@@ -49,7 +53,7 @@ impl Node {
         let user = self.registry.add(self.now, name, record, verifier);
         self.counters.registrations += 1;
         log::debug!("link {link_id}: registered {name:?}");
-        self.start(link_id, Who::User(user), Phase::Silent);
+        self.start_registered(link_id, user);
         self.answer(link_id, "REGISTER_SUCCESS", &format!("register success for {name}"));
         Flow::Next
     }
@@ -62,8 +66,12 @@ impl Node {
         match self.admit(link_id, name, secret) {
             Admission::Later => Flow::Again,
             Admission::Refused(why) => self.refuse(link_id, "LOGIN_FAILED", &why, CloseReason::LoginFailed),
-            Admission::Granted(who) => {
-                self.start(link_id, who, Phase::Online);
+            Admission::User(user) => {
+                self.claim(link_id, user, true);
+                Flow::Again
+            }
+            Admission::Anonymous => {
+                self.start(link_id, Who::Anonymous, Phase::Online, Spans::open(self.delivery.feed.tail()));
                 self.login_success(link_id, name)
             }
         }
@@ -82,11 +90,15 @@ impl Node {
             self.counters.logins_refused += 1;
             return self.refuse(link_id, "LOGIN_FAILED", WRONG, CloseReason::LoginFailed);
         }
-        self.at_mut(link_id).phase = Phase::Online;
+        let link = self.at_mut(link_id);
+        link.phase = Phase::Online;
+        if link.aside.take().is_some_and(|aside| aside.answered) {
+            return Flow::Next;
+        }
         self.login_success(link_id, name)
     }
 
-    fn login_success(&mut self, link_id: LinkId, name: &str) -> Flow {
+    pub(super) fn login_success(&mut self, link_id: LinkId, name: &str) -> Flow {
         self.counters.logins += 1;
         log::debug!("link {link_id}: logged in as {name:?}");
         self.answer(link_id, "LOGIN_SUCCESS", &format!("logged in as user {name}"));
@@ -94,6 +106,11 @@ impl Node {
     }
 
     pub(super) fn on_logout(&mut self, link_id: LinkId) -> Flow {
+        if self.at(link_id).is_leaving() && !self.is_mutated(Mutation::MovedIsLogout) {
+            // It was sent elsewhere: its user goes on there.
+            self.abandon(link_id);
+            return Flow::Pause;
+        }
         self.at_mut(link_id).logged_out = true;
         self.close(link_id, CloseReason::Logout);
         Flow::Pause
@@ -106,7 +123,8 @@ impl Node {
         secret: &str,
         activity: &Activity,
     ) -> Flow {
-        if !self.at(link_id).is_session() {
+        let link = self.at(link_id);
+        if !link.is_session() && !link.is_leaving() {
             match self.admit(link_id, name, secret) {
                 Admission::Later => return Flow::Again,
                 Admission::Refused(why) => {
@@ -117,7 +135,14 @@ impl Node {
                         CloseReason::AuthenticationFail,
                     );
                 }
-                Admission::Granted(who) => self.start(link_id, who, Phase::Silent),
+                Admission::User(user) => {
+                    self.claim(link_id, user, false);
+                    return Flow::Again;
+                }
+                Admission::Anonymous => {
+                    let owed = Spans::open(self.delivery.feed.tail());
+                    self.start(link_id, Who::Anonymous, Phase::Silent, owed);
+                }
             }
         } else if !self.is_own(link_id, name, secret) {
             let info = "the name or the secret is not the one this connection is logged in with";
@@ -163,10 +188,9 @@ impl Node {
     /// settled where that has to be known first.
     fn admit(&mut self, link_id: LinkId, name: &str, secret: &str) -> Admission {
         if name == ANONYMOUS {
-            return Admission::Granted(Who::Anonymous);
+            return Admission::Anonymous;
         }
         let link = self.at_mut(link_id);
-        let claimed = link.phase == Phase::Claimed;
         let hashed = link.aside.as_mut().and_then(|aside| aside.hashed.take());
         let address = link.aside.as_ref().expect("a link that is no session has one").address;
         if let Some(wait) = self.guesses.wait(self.now, address, name) {
@@ -184,10 +208,7 @@ impl Node {
         let right =
             user.map(|user| (user, self.registry.user(user).verifier.map(|known| known.matches(&verifier))));
         match right {
-            Some((user, Some(true))) if claimed || !self.claim(link_id, user) => {
-                Admission::Granted(Who::User(user))
-            }
-            Some((_, Some(true))) => Admission::Later,
+            Some((user, Some(true))) => Admission::User(user),
             Some((user, None)) if hashed.is_none() && secret.len() <= SECRET_BYTES => {
                 self.hash(link_id, secret, HashTask::Verify(self.registry.user(user).record.clone()));
                 Admission::Later
@@ -237,70 +258,19 @@ impl Node {
         }
     }
 
-    /// Has the name's other sessions read dry and their unacknowledged bytes counted before a new one
-    /// starts: so that what they said comes first and what hangs in them is not lost. False if there are none.
-    fn claim(&mut self, link_id: LinkId, user: UserId) -> bool {
-        let mut slot = self.registry.user(user).newest;
-        let mut n = 0;
-        while slot != NO_SLOT && n < SETTLED_SESSIONS as u32 {
-            let session = super::link::id(slot as usize, &self.links[slot as usize]);
-            self.actions.push_back(Action::Settle { session, errand: link_id.pack() });
-            slot = self.links[slot as usize].older;
-            n += 1;
-        }
-        self.counters.sessions_unsettled += u64::from(slot != NO_SLOT);
-        if n > 0 {
-            let link = self.at_mut(link_id);
-            link.phase = Phase::Claiming;
-            link.aside.as_mut().expect("a link that is no session has one").unsettled = n;
-        }
-        n > 0
-    }
-
-    /// An older session was read dry, `unacknowledged` bytes of its stream are still on the way.
-    pub(super) fn on_settled(&mut self, session: LinkId, errand: u64, unacknowledged: u64, stalled: bool) {
-        let claimant = LinkId::unpack(errand);
-        let tail = self.delivery.feed.tail();
-        let mut found = None;
-        if let Some(link) = self.link(session).filter(|link| link.phase != Phase::Gone) {
-            if matches!(link.phase, Phase::Closing | Phase::Draining) {
-                // It goes on getting what it is owed; what of that hangs is its successor's from now on.
-                self.end_session(session, unacknowledged);
-            } else if stalled {
-                self.end_session(session, unacknowledged);
-                self.abort(session, CloseReason::Stalled);
-            } else if unacknowledged > 0 || link.spans.owed(tail) > 0 {
-                found = Some(self.unconfirmed(session, unacknowledged));
-            }
-        }
-        let Some(link) = self.link_mut(claimant).filter(|link| link.phase == Phase::Claiming) else { return };
-        let Some(aside) = link.aside.as_mut() else { return };
-        if let Some(spans) = found {
-            aside.claimed = aside.claimed.union(&spans);
-        }
-        aside.unsettled -= 1;
-        if aside.unsettled == 0 {
-            link.phase = Phase::Claimed;
-            self.actions.push_back(Action::Resume(claimant));
-        }
-    }
-
-    /// Makes the link a session, owed what its name was owed and everything from now on.
-    fn start(&mut self, link_id: LinkId, who: Who, phase: Phase) {
+    /// Makes the link a session that is owed these ranges.
+    pub(super) fn start(&mut self, link_id: LinkId, who: Who, phase: Phase, owed: Spans) {
         let tail = self.delivery.feed.tail();
         let link = self.at_mut(link_id);
-        let claimed = link.aside.take().map_or(Spans::NOTHING, |aside| aside.claimed);
-        let spans = match who {
-            Who::User(user) => self.take_owed(user, claimed).union(&Spans::open(tail)),
-            _ => Spans::open(tail),
-        };
-        let link = self.at_mut(link_id);
-        link.sent = super::sent::Sent::new(spans.current().map_or(tail, |r| r.from), tail);
-        link.spans = spans;
+        link.sent = super::sent::Sent::new(owed.current().map_or(tail, |r| r.from), tail);
+        link.spans = owed;
         link.who = who;
         link.phase = phase;
+        link.aside.take_if(|aside| !aside.answered);
         if phase == Phase::Silent {
             self.timers.set(self.now + SILENT, Timer::Silent(link_id));
+        } else {
+            self.enqueue(link_id);
         }
         if let Who::User(user) = who {
             self.attach(link_id, user);
@@ -311,32 +281,24 @@ impl Node {
         });
     }
 
-    /// What the next session of `user` is owed: by its mailbox, and by older sessions that hang (`claimed`),
-    /// as far as the feed still has it.
-    fn take_owed(&mut self, user: UserId, claimed: Spans) -> Spans {
-        let (now, away) = (self.now, self.limits.away);
-        let entry = self.registry.user_mut(user);
-        let mut owed = claimed;
-        if let Some(mailbox) = entry.mailbox.as_mut() {
-            self.counters.mailboxes_expired += mailbox.expire(now, away);
-            if let Some(kept) = mailbox.take() {
-                owed = owed.union(&kept);
-                self.counters.resumed += 1;
-            }
+    /// Makes the link the first session of a name that was just registered.
+    pub(super) fn start_registered(&mut self, link_id: LinkId, user: UserId) {
+        let generation = self.mesh.clock.draw();
+        let tail = self.delivery.feed.tail();
+        let start = self.relay.applied();
+        let here = Here { link: Some(link_id), confirmed: tail, start: start.clone(), ..Here::default() };
+        let rec = Rec { vector: Some(start), here: Some(Box::new(here)), ..self.new_rec(generation) };
+        self.known_mut(user).put(rec);
+        self.start(link_id, Who::User(user), Phase::Silent, Spans::open(tail));
+        self.tell_session(user, generation, Vec::new());
+    }
+
+    /// What a session's first message must not come before.
+    pub(super) fn first_prev(&mut self, link_id: LinkId) -> Prev {
+        match self.sessions.firsts.remove(&link_id) {
+            Some(last) if !self.is_mutated(Mutation::NoPrev) => prev_of(&last, &self.relay),
+            _ => Prev::default(),
         }
-        entry.mailbox.take_if(|mailbox| mailbox.is_empty());
-        let feed = &self.delivery.feed;
-        let asked = owed.owed(feed.tail());
-        if owed.current().is_some_and(|r| r.from < feed.head()) {
-            owed = owed.above(feed.first_border());
-        }
-        let lost = asked - owed.owed(feed.tail());
-        self.counters.resumed_bytes += asked - lost;
-        if lost > 0 {
-            self.counters.lost_bytes += lost;
-            log::warn!("{:?} came back to {lost} bytes that had left the feed", entry.name);
-        }
-        owed
     }
 
     fn attach(&mut self, link_id: LinkId, user: UserId) {

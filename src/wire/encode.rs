@@ -31,12 +31,12 @@ pub fn broadcast(out: &mut Vec<u8>, activity: &Activity, name: &str, limit: usiz
 }
 
 /// How the line begins that makes a connection a server's.
-pub const HELLO: &[u8] = b"{\"command\":\"SERVER_HELLO\",";
+pub const HELLO: &[u8] = b"{\"command\":\"SERVER_HELLO\",\"version\":1,\"id\":\"";
 
 /// The line that makes a connection a server's.
 pub fn hello(id: ServerId) -> Vec<u8> {
     let mut line = HELLO.to_vec();
-    write!(line, "\"version\":1,\"id\":\"{id}\"}}\n").expect("a Vec takes every write");
+    write!(line, "{id}\"}}\n").expect("a Vec takes every write");
     line
 }
 

@@ -140,8 +140,8 @@ pub struct Frontier {
     pub held: Vector,
     /// What every session of mine has confirmed that is not named below.
     pub confirmed: Vector,
-    /// Sessions that have not; none: its claim is not over, nothing changes.
-    pub behind: Vec<(Generation, Option<Vector>)>,
+    /// Sessions that have not: whose, which, and how far they are.
+    pub behind: Vec<(Box<str>, Generation, Option<Vector>)>,
     /// Orders this among what I say of my sessions.
     pub version: u64,
 }
@@ -169,8 +169,6 @@ pub struct Release {
     pub taken: Vec<(Generation, Generation)>,
     /// What the answering server has applied.
     pub applied: Vector,
-    /// Other claims of the name in flight.
-    pub others: Vec<Generation>,
 }
 
 /// See [`PeerMessage::SessionUpdate`].
@@ -189,8 +187,8 @@ pub struct Update {
 pub struct Table {
     /// Sessions and entries.
     pub entries: Vec<Entry>,
-    /// As in [`Release::taken`].
-    pub taken: Vec<(Generation, Generation)>,
+    /// As in [`Release::taken`], each with its name.
+    pub taken: Vec<(Box<str>, Generation, Generation)>,
 }
 
 /// Reads a control body. `Ok(None)`: a command that this version does not know.

@@ -1,0 +1,128 @@
+//! FRONTIER: what each server holds, and how far its sessions are, every quarter of a second in which
+//! something changed.
+//!
+//! Most sessions have confirmed all that stood in the feed a quarter of a second ago. One vector says that
+//! for all of them; only those that are behind are named.
+
+use super::link::Who;
+use super::mesh::PeerId;
+use super::{Action, Node, Timer};
+use crate::base::feed::Offset;
+use crate::base::id::LinkId;
+use crate::base::limits::FRONTIER;
+use crate::base::vector::Vector;
+use crate::wire::peer::{self, PeerMessage};
+
+/// What was told last, and what is being found out.
+#[derive(Debug, Default)]
+pub(super) struct Frontier {
+    is_set: bool,
+    /// The feed's end when the timer ran last.
+    upto: Offset,
+    /// Sessions whose count of unconfirmed bytes was asked for.
+    outstanding: usize,
+    told: Vector,
+    told_upto: Offset,
+    told_behind: usize,
+}
+
+impl Node {
+    /// A peer is there to be told.
+    pub(super) fn begin_frontier(&mut self) {
+        if !std::mem::replace(&mut self.frontier.is_set, true) {
+            self.frontier.upto = self.delivery.feed.tail();
+            self.timers.set(self.now + FRONTIER, Timer::Frontier);
+        }
+    }
+
+    /// Looks at the sessions that have not confirmed what stood in the feed when the timer ran last.
+    pub(super) fn on_frontier_timer(&mut self) {
+        self.frontier.is_set = false;
+        if self.mesh.peers.is_empty() {
+            return;
+        }
+        let upto = self.frontier.upto;
+        self.frontier.outstanding = 0;
+        for slot in 0..self.links.capacity() {
+            let Some(link) = self.links.get(slot) else { continue };
+            let Who::User(user) = link.who else { continue };
+            let link_id = super::link::id(slot, link);
+            let Some(here) = self.known_mut(user).on_link(link_id).and_then(|rec| rec.here.as_ref()) else {
+                continue;
+            };
+            if here.confirmed < upto || here.spans.is_some() {
+                self.frontier.outstanding += 1;
+                self.actions.push_back(Action::Measure(link_id));
+            }
+        }
+        if self.frontier.outstanding == 0 {
+            self.tell_frontier();
+        }
+    }
+
+    /// So many bytes of the session's stream were not confirmed.
+    pub(super) fn on_confirmed(&mut self, session: LinkId, unacknowledged: u64) {
+        if self.link(session).is_some_and(|link| link.is_session()) {
+            self.look_at(session, unacknowledged);
+        }
+        self.frontier.outstanding = self.frontier.outstanding.saturating_sub(1);
+        if self.frontier.outstanding == 0 {
+            self.tell_frontier();
+        }
+    }
+
+    fn tell_frontier(&mut self) {
+        if self.frontier.is_set {
+            return;
+        }
+        let upto = self.frontier.upto;
+        let held = self.relay.held();
+        let mut behind = Vec::new();
+        for slot in 0..self.links.capacity() {
+            let Some(link) = self.links.get(slot) else { continue };
+            let Who::User(user) = link.who else { continue };
+            let link_id = super::link::id(slot, link);
+            let Some(rec) = self.known_mut(user).on_link(link_id) else { continue };
+            let Some(here) = rec.here.as_ref().filter(|here| here.confirmed < upto) else { continue };
+            let (generation, at) = (rec.generation, here.confirmed);
+            let name = self.registry.user(user).name.clone();
+            behind.push((name, generation, Some(self.relay.position(at))));
+        }
+        let changed = held != self.frontier.told
+            || upto != self.frontier.told_upto
+            || !behind.is_empty()
+            || behind.len() != self.frontier.told_behind;
+        if changed {
+            self.sessions.version += 1;
+            self.frontier.told_upto = upto;
+            self.frontier.told_behind = behind.len();
+            let confirmed = self.relay.position(upto);
+            let version = self.sessions.version;
+            let message =
+                PeerMessage::Frontier(peer::Frontier { held: held.clone(), confirmed, behind, version });
+            self.mesh.send_all(&message);
+            self.frontier.told = held;
+        }
+        self.frontier.upto = self.delivery.feed.tail();
+        self.frontier.is_set = true;
+        self.timers.set(self.now + FRONTIER, Timer::Frontier);
+    }
+
+    /// A peer says what it holds and how far its sessions are.
+    pub(super) fn on_frontier(&mut self, from: PeerId, frontier: peer::Frontier) {
+        self.on_held(from, &frontier.held);
+        let Some(boot) = self.mesh.get(from).and_then(|peer| peer.stream) else { return };
+        let home = self.sessions.homes.entry(boot).or_default();
+        home.confirmed = frontier.confirmed;
+        home.version = frontier.version;
+        for (name, generation, vector) in frontier.behind {
+            let Some(user) = self.registry.find(&name) else { continue };
+            if let Some(rec) = self.known_mut(user).find_mut(generation) {
+                rec.named = frontier.version;
+                if vector.is_some() {
+                    rec.vector = vector;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! What is known of the sessions of one name, on all servers: who was in, and what each is still owed.
+//!
+//! A session is known by its generation. It lives on its home, a boot of some server; every other server
+//! keeps a record of it, so that any of them can go on where it broke. Inside its home a session is exact
+//! ranges of the feed, elsewhere a vector.
+
+use std::time::Duration;
+
+use super::relay::Relay;
+use crate::base::feed::Offset;
+use crate::base::hlc::Generation;
+use crate::base::id::{LinkId, StreamId};
+use crate::base::limits::MAILBOX_ENTRIES;
+use crate::base::spans::Spans;
+use crate::base::time::Time;
+use crate::base::vector::Vector;
+use crate::wire::peer::{Entry, State};
+
+/// One session, living or broken.
+#[derive(Clone, Debug)]
+pub(super) struct Rec {
+    pub generation: Generation,
+    pub home: StreamId,
+    pub state: State,
+    /// What its client confirmed, as far as its home named it.
+    pub vector: Option<Vector>,
+    /// The home's FRONTIER that named it last.
+    pub named: u64,
+    /// Counts what its home said of it.
+    pub version: u64,
+    /// When it was heard to be what it is.
+    pub since: Time,
+    /// Its claim is not over.
+    pub pending: bool,
+    /// Its vector was lowered by a login that took another.
+    pub lowered: bool,
+    /// What only its home knows.
+    pub here: Option<Box<Here>>,
+}
+
+/// See [`Rec::here`].
+#[derive(Clone, Debug, Default)]
+pub(super) struct Here {
+    /// Its connection, while it lives.
+    pub link: Option<LinkId>,
+    /// All that lies below was confirmed.
+    pub confirmed: Offset,
+    /// What was not confirmed when it was last looked at; of a broken one what it is owed.
+    pub spans: Option<Spans>,
+    /// It began with what this position has not.
+    pub start: Vector,
+    /// Older sessions that its claim was told of.
+    pub known: Vec<Generation>,
+}
+
+/// All that is known of one name's sessions.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names {
+    pub recs: Vec<Rec>,
+    /// Generations that were taken over, by which, and when that was heard.
+    pub taken: Vec<(Generation, Generation, Time)>,
+    /// Two sessions were healthy at once, so an entry may be another device's.
+    pub multi: bool,
+}
+
+/// What a home last said of all its sessions that it did not name.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Home {
+    pub confirmed: Vector,
+    pub version: u64,
+}
+
+impl Rec {
+    /// True for a living session of this boot that is attached to a connection.
+    pub fn is_session(&self) -> bool {
+        self.state == State::Live && !self.pending && self.here.as_ref().is_some_and(|h| h.link.is_some())
+    }
+
+    /// What its client has confirmed, as far as is known here.
+    pub fn confirmed(&self, relay: &Relay, home: Option<&Home>) -> Option<Vector> {
+        if let Some(here) = self.here.as_deref() {
+            let lowest = here.spans.as_ref().and_then(|s| s.current()).map(|r| r.from);
+            return match (self.state, lowest) {
+                (State::Ended, _) => None,
+                (_, Some(at)) => Some(relay.position(at)),
+                (State::Live, None) if !self.pending => Some(relay.position(here.confirmed)),
+                _ => self.vector.clone(),
+            };
+        }
+        match home {
+            Some(home) if self.state == State::Live && self.named != home.version => {
+                let named = self.vector.clone().unwrap_or_default();
+                Some(if self.pending { named } else { named.max(&home.confirmed) })
+            }
+            _ => self.vector.clone(),
+        }
+    }
+}
+
+impl Names {
+    pub fn find(&self, generation: Generation) -> Option<&Rec> {
+        self.recs.iter().find(|rec| rec.generation == generation)
+    }
+
+    pub fn find_mut(&mut self, generation: Generation) -> Option<&mut Rec> {
+        self.recs.iter_mut().find(|rec| rec.generation == generation)
+    }
+
+    /// The session on this connection.
+    pub fn on_link(&mut self, link: LinkId) -> Option<&mut Rec> {
+        self.recs.iter_mut().find(|rec| rec.here.as_ref().is_some_and(|here| here.link == Some(link)))
+    }
+
+    /// The generation that took this one.
+    pub fn taker(&self, generation: Generation) -> Option<Generation> {
+        self.taken.iter().find(|(g, _, _)| *g == generation).map(|(_, by, _)| *by)
+    }
+
+    pub fn drop_rec(&mut self, generation: Generation) {
+        self.recs.retain(|rec| rec.generation != generation);
+    }
+
+    /// Puts a record in the place of what was known of that session.
+    pub fn put(&mut self, rec: Rec) {
+        match self.find_mut(rec.generation) {
+            Some(old) => *old = rec,
+            None => self.recs.push(rec),
+        }
+        self.bound();
+    }
+
+    /// Keeps as many broken sessions apart as the bound allows: the oldest become one (repeats, no loss).
+    fn bound(&mut self) {
+        let broken = |rec: &&mut Rec| rec.state == State::Broken;
+        if self.recs.iter_mut().filter(|rec| broken(&rec)).count() <= MAILBOX_ENTRIES {
+            return;
+        }
+        let mut oldest: Vec<&mut Rec> = self.recs.iter_mut().filter(broken).collect();
+        oldest.sort_by_key(|rec| rec.generation);
+        let (gone, mut heir) = (oldest[0].clone(), oldest.remove(1));
+        lower(&mut heir, gone.vector.as_ref(), gone.here.as_ref().and_then(|here| here.spans.as_ref()));
+        self.drop_rec(gone.generation);
+    }
+
+    /// Forgets what is `away` old. Returns how many broken sessions of this server's that were.
+    pub fn expire(&mut self, now: Time, away: Duration) -> u64 {
+        let is_old = |rec: &Rec| rec.state != State::Live && rec.since + away <= now;
+        let is_owed = |rec: &&Rec| is_old(rec) && rec.state == State::Broken && rec.here.is_some();
+        let dropped = self.recs.iter().filter(is_owed).count();
+        self.recs.retain(|rec| !is_old(rec));
+        self.taken.retain(|(_, _, at)| *at + away * 2 > now);
+        dropped as u64
+    }
+
+    /// When the next of it is too old.
+    pub fn next_expiry(&self, away: Duration) -> Option<Time> {
+        let recs = self.recs.iter().filter(|rec| rec.state != State::Live).map(|rec| rec.since + away);
+        recs.chain(self.taken.iter().map(|(_, _, at)| *at + away * 2)).min()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.recs.is_empty() && self.taken.is_empty()
+    }
+}
+
+/// Lowers what a broken session is owed to what another is owed too.
+pub(super) fn lower(rec: &mut Rec, vector: Option<&Vector>, spans: Option<&Spans>) {
+    rec.lowered = true;
+    if let Some(here) = rec.here.as_mut() {
+        here.spans = match (here.spans.take(), spans) {
+            (Some(own), Some(other)) => Some(own.union(other)),
+            _ => None,
+        };
+    }
+    if let Some(vector) = vector {
+        rec.vector = Some(rec.vector.take().map_or_else(|| vector.clone(), |own| own.min(vector)));
+    }
+}
+
+/// What two servers say of one session: the home's word, else the later one, and lowered if either was.
+pub(super) fn merge(old: Entry, new: Entry) -> Entry {
+    let new_wins = new.authentic || (!old.authentic && new.version > old.version);
+    let (mut kept, other) = if new_wins { (new, old) } else { (old, new) };
+    if other.lowered
+        && kept.state != State::Ended
+        && let (Some(a), Some(b)) = (kept.vector.take(), &other.vector)
+    {
+        kept.vector = Some(a.min(b));
+        kept.lowered = true;
+    } else if other.lowered && kept.vector.is_none() && kept.state != State::Ended {
+        kept.vector = other.vector;
+    }
+    kept.multi |= other.multi;
+    kept
+}

@@ -1,0 +1,375 @@
+//! What servers keep of each other's sessions, so that any of them can go on where one broke.
+
+use std::collections::BTreeMap;
+
+use super::claims::{Answering, Claiming, Errand};
+use super::mesh::PeerId;
+use super::names::{Home, Names, Rec};
+use super::relay::NameKey;
+use super::{Mutation, Node, Timer};
+use crate::base::hlc::Generation;
+use crate::base::id::{LinkId, StreamId, UserId};
+use crate::base::limits::{AWAY_MIN, TABLE_ENTRIES};
+use crate::base::spans::Spans;
+use crate::base::time::Time;
+use crate::base::vector::Vector;
+use crate::wire::encode;
+use crate::wire::peer::{Entry, PeerMessage, Release, State, Table, Update};
+
+/// Sessions across servers: what is under way, and what is known of homes.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    pub claims: BTreeMap<Generation, Claiming>,
+    pub answers: Vec<Answering>,
+    pub errands: BTreeMap<u64, Errand>,
+    pub next_errand: u64,
+    pub homes: BTreeMap<StreamId, Home>,
+    /// Counts what this server says of its sessions.
+    pub version: u64,
+    /// What the name of a session had said elsewhere, until it says its first message here.
+    pub firsts: BTreeMap<LinkId, Vector>,
+    /// What sessions are owed in addition, until they stand at a frame's border.
+    pub late: BTreeMap<LinkId, Spans>,
+    /// Links whose login waits until this server is in step with its first peer, and for what.
+    pub waiting: Vec<LinkId>,
+    pub goal: Option<Vector>,
+}
+
+impl Rec {
+    /// What a peer says of a session.
+    pub fn from_entry(entry: &Entry, now: Time) -> Rec {
+        Rec {
+            generation: entry.generation,
+            home: entry.home,
+            state: entry.state,
+            vector: entry.vector.clone(),
+            named: 0,
+            version: entry.version,
+            since: now,
+            pending: entry.pending,
+            lowered: entry.lowered,
+            here: None,
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn known(&self, user: UserId) -> Option<&Names> {
+        self.registry.user(user).names.as_deref()
+    }
+
+    pub(super) fn known_mut(&mut self, user: UserId) -> &mut Names {
+        self.registry.user_mut(user).names.get_or_insert_default()
+    }
+
+    /// The name as it stands in broadcast lines, as a key.
+    pub(super) fn name_key(&self, user: UserId) -> NameKey {
+        let mut text = Vec::new();
+        encode::text(&mut text, &self.registry.user(user).name);
+        self.relay.name_key(&text)
+    }
+
+    /// What is known here of the name's sessions.
+    pub(super) fn entries_of(&self, user: UserId) -> Vec<Entry> {
+        let Some(names) = self.known(user) else { return Vec::new() };
+        names.recs.iter().map(|rec| self.entry(user, names.multi, rec)).collect()
+    }
+
+    /// What is known here of one session.
+    pub(super) fn entry_of(&self, user: UserId, generation: Generation) -> Entry {
+        let names = self.known(user).expect("the caller has put it there");
+        let rec = names.find(generation).expect("the caller has put it there");
+        self.entry(user, names.multi, rec)
+    }
+
+    fn entry(&self, user: UserId, multi: bool, rec: &Rec) -> Entry {
+        let home = self.sessions.homes.get(&rec.home);
+        let version = match (&rec.here, home) {
+            (None, Some(home)) if rec.state == State::Live => rec.version.max(home.version),
+            _ => rec.version,
+        };
+        let unconfirmed = rec.is_session() && rec.here.as_ref().is_some_and(|here| here.spans.is_some());
+        Entry {
+            name: self.registry.user(user).name.clone(),
+            generation: rec.generation,
+            home: rec.home,
+            state: rec.state,
+            vector: rec.confirmed(&self.relay, home),
+            version,
+            pending: rec.pending,
+            lowered: rec.lowered,
+            multi,
+            unconfirmed,
+            authentic: rec.home == self.relay.own(),
+        }
+    }
+
+    /// Keeps what a peer says of a session.
+    pub(super) fn store(&mut self, user: UserId, entry: Entry) {
+        if entry.home == self.relay.own() {
+            return;
+        }
+        let named = self.sessions.homes.get(&entry.home).map_or(0, |home| home.version);
+        let now = self.now;
+        let names = self.known_mut(user);
+        names.multi |= entry.multi;
+        if names.taker(entry.generation).is_some() {
+            return;
+        }
+        names.put(Rec { named, ..Rec::from_entry(&entry, now) });
+        if entry.state != State::Live {
+            self.arm_away(user);
+        }
+    }
+
+    /// Sessions were taken over: nobody else may take them. A healthy one among them is a new session
+    /// from now on.
+    pub(super) fn learn_taken(&mut self, user: UserId, taken: &[(Generation, Generation)]) {
+        let now = self.now;
+        for (generation, by) in taken {
+            let names = self.known_mut(user);
+            if names.taker(*generation).is_none() {
+                names.taken.push((*generation, *by, now));
+            }
+            let is_session = names.find(*generation).map(Rec::is_session);
+            if is_session == Some(true) {
+                let fresh = self.mesh.clock.draw();
+                let names = self.known_mut(user);
+                if let Some(rec) = names.find_mut(*generation) {
+                    rec.generation = fresh;
+                }
+                self.counters.sessions_renewed += 1;
+                self.tell_session(user, fresh, Vec::new());
+            } else if is_session.is_some() && !self.sessions.claims.contains_key(generation) {
+                self.known_mut(user).drop_rec(*generation);
+            }
+        }
+        if !taken.is_empty() {
+            self.arm_away(user);
+        }
+    }
+
+    /// Tells all peers how a session of this server stands now.
+    pub(super) fn tell_session(
+        &mut self,
+        user: UserId,
+        generation: Generation,
+        taken: Vec<(Generation, Generation)>,
+    ) {
+        self.sessions.version += 1;
+        let version = self.sessions.version;
+        if let Some(rec) = self.known_mut(user).find_mut(generation) {
+            rec.version = version;
+        }
+        if self.mesh.peers.is_empty() {
+            return;
+        }
+        let entry = self.entry_of(user, generation);
+        self.mesh.send_all(&PeerMessage::SessionUpdate(Update { entry, taken, lowered: Vec::new() }));
+    }
+
+    /// A peer says how a session stands.
+    pub(super) fn on_update(&mut self, from: PeerId, update: Update) {
+        let Update { entry, taken, lowered } = update;
+        self.mesh.clock.hear(entry.generation.at);
+        let Some(user) = self.registry.find(&entry.name) else { return };
+        let boot = self.mesh.get(from).and_then(|peer| peer.stream);
+        let generation = entry.generation;
+        if !self.is_mutated(Mutation::ClaimsNotStored) || entry.state == State::Broken {
+            self.store(user, entry);
+        }
+        self.learn_taken(user, &taken);
+        self.learn_late(user, &[generation], None);
+        let _ = boot;
+        self.lower_entries(user, &lowered, false, &Spans::NOTHING);
+    }
+
+    /// An answer that came when its claim no longer waited.
+    pub(super) fn late_release(&mut self, boot: StreamId, release: Release) {
+        let Some(user) = release.entries.first().and_then(|entry| self.registry.find(&entry.name)) else {
+            return;
+        };
+        let told: Vec<Generation> = release.entries.iter().map(|entry| entry.generation).collect();
+        for entry in release.entries {
+            let is_known = self.known(user).is_some_and(|n| n.find(entry.generation).is_some());
+            if !is_known && entry.vector.is_some() {
+                self.store(user, entry);
+            }
+        }
+        self.learn_taken(user, &release.taken);
+        self.learn_late(user, &told, Some(boot));
+    }
+
+    /// All that a new peer knows of sessions.
+    pub(super) fn on_table(&mut self, from: PeerId, table: Table) {
+        let Some(boot) = self.mesh.get(from).and_then(|peer| peer.stream) else { return };
+        let mut told: BTreeMap<UserId, Vec<Generation>> = BTreeMap::new();
+        for (name, generation, by) in table.taken {
+            if let Some(user) = self.registry.find(&name) {
+                self.learn_taken(user, &[(generation, by)]);
+            }
+        }
+        for entry in table.entries {
+            self.mesh.clock.hear(entry.generation.at);
+            let Some(user) = self.registry.find(&entry.name) else { continue };
+            told.entry(user).or_default().push(entry.generation);
+            let home = self.sessions.homes.get(&entry.home).map_or(0, |home| home.version);
+            let known = self.known(user).and_then(|names| names.find(entry.generation));
+            let is_newer = known.is_none_or(|rec| {
+                let version = if rec.state == State::Live { rec.version.max(home) } else { rec.version };
+                rec.here.is_none() && version < entry.version
+            });
+            if is_newer {
+                self.store(user, entry);
+            }
+        }
+        for (user, generations) in told {
+            self.learn_late(user, &generations, Some(boot));
+        }
+    }
+
+    /// Tells a new peer all that is known of sessions.
+    pub(super) fn tell_sessions(&mut self, to: PeerId) {
+        let mut table = Table::default();
+        for i in 0..self.registry.len() as u32 {
+            let user = UserId(i);
+            let Some(names) = self.known(user).filter(|names| !names.is_empty()) else { continue };
+            let name = &self.registry.user(user).name;
+            table.taken.extend(names.taken.iter().map(|(g, by, _)| (name.clone(), *g, *by)));
+            table.entries.extend(names.recs.iter().map(|rec| self.entry(user, names.multi, rec)));
+            if table.entries.len() + table.taken.len() >= TABLE_ENTRIES {
+                self.mesh.send(to, &PeerMessage::SessionTable(std::mem::take(&mut table)));
+            }
+        }
+        self.mesh.send(to, &PeerMessage::SessionTable(table));
+    }
+
+    /// Living sessions of the name may have begun without knowing of a broken one before them: they read at
+    /// once what it was owed. `home` names the boot that says it all itself.
+    pub(super) fn learn_late(&mut self, user: UserId, told: &[Generation], home: Option<StreamId>) {
+        if self.is_mutated(Mutation::LateAnswersIgnored) {
+            return;
+        }
+        let Some(names) = self.known(user) else { return };
+        let sessions: Vec<Generation> =
+            names.recs.iter().filter(|rec| rec.is_session()).map(|rec| rec.generation).collect();
+        let mut taken = Vec::new();
+        for own in sessions {
+            let Some(names) = self.known(user) else { return };
+            let Some(here) = names.find(own).and_then(|rec| rec.here.as_deref()) else { continue };
+            let mut known = Vec::new();
+            let mut missed: Option<Vector> = None;
+            let mut read = Vec::new();
+            for other in told.iter().filter(|g| **g < own && !here.known.contains(g)) {
+                let Some(rec) = names.find(*other).filter(|rec| !rec.is_session()) else { continue };
+                if names.taker(*other).is_some() || self.sessions.claims.contains_key(other) {
+                    continue;
+                }
+                let vector = rec.confirmed(&self.relay, self.sessions.homes.get(&rec.home));
+                match (rec.state, vector) {
+                    (State::Broken, Some(vector)) => {
+                        known.push(*other);
+                        read.push(*other);
+                        missed = Some(match missed {
+                            Some(m) => m.min(&vector),
+                            None => vector,
+                        });
+                    }
+                    (State::Ended, _) => known.push(*other),
+                    (State::Live, _) if home == Some(rec.home) => known.push(*other),
+                    _ => {}
+                }
+            }
+            let multi = names.multi;
+            if known.is_empty() {
+                continue;
+            }
+            if let Some(vector) = missed {
+                self.read_late(user, own, &vector);
+                if !multi {
+                    taken.extend(read.into_iter().map(|g| (g, own)));
+                }
+                self.counters.sessions_late += 1;
+                let now: Vec<_> = taken.iter().filter(|(_, by)| *by == own).copied().collect();
+                self.tell_session(user, own, now);
+            }
+            let names = self.known_mut(user);
+            if let Some(here) = names.find_mut(own).and_then(|rec| rec.here.as_mut()) {
+                here.known.extend(known);
+            }
+        }
+        self.learn_taken(user, &taken);
+    }
+
+    /// A living session is owed what lies between a position and its own begin.
+    fn read_late(&mut self, user: UserId, own: Generation, vector: &Vector) {
+        let Some(rec) = self.known_mut(user).find_mut(own) else { return };
+        let Some(here) = rec.here.as_mut() else { return };
+        let Some(link_id) = here.link else { return };
+        let start = here.start.clone();
+        here.start = start.clone().min(vector);
+        let feed = &self.delivery.feed;
+        let missed = self.relay.between(feed, vector, &start);
+        let missed = if missed.current().is_some_and(|r| r.from < feed.head()) {
+            missed.above(feed.first_border())
+        } else {
+            missed
+        };
+        let Some(first) = missed.current() else { return };
+        let names = self.known_mut(user);
+        if let Some(here) = names.find_mut(own).and_then(|rec| rec.here.as_mut()) {
+            here.confirmed = here.confirmed.min(first.from);
+            here.spans = Some(here.spans.take().unwrap_or(Spans::NOTHING).union(&missed));
+        }
+        let late = self.sessions.late.entry(link_id).or_insert(Spans::NOTHING);
+        *late = late.union(&missed);
+        self.join_late(link_id);
+    }
+
+    /// Gives a session what it is owed in addition, if it stands at a frame's border.
+    pub(super) fn join_late(&mut self, link_id: LinkId) {
+        let Some(link) = self.link(link_id).filter(|link| link.is_session()) else { return };
+        if link.mid_frame {
+            return;
+        }
+        let Some(late) = self.sessions.late.remove(&link_id) else { return };
+        self.unfollow(link_id);
+        let tail = self.delivery.feed.tail();
+        let link = self.at_mut(link_id);
+        let cursor = link.spans.current().map_or(tail, |r| r.from);
+        link.spans = link.spans.union(&late);
+        let next = link.spans.current().map_or(cursor, |r| r.from);
+        if next != cursor {
+            link.sent.jump(cursor, next);
+        }
+        self.enqueue(link_id);
+    }
+
+    /// Sets the name's deadline after which old things are forgotten.
+    pub(super) fn arm_away(&mut self, user: UserId) {
+        let at = self.now + self.limits.away;
+        let entry = self.registry.user_mut(user);
+        if !std::mem::replace(&mut entry.away_set, true) {
+            self.timers.set(at, Timer::Away(user));
+        }
+    }
+
+    /// What `user` was owed may have grown too old.
+    pub(super) fn on_away(&mut self, user: UserId) {
+        let (now, away) = (self.now, self.limits.away);
+        let entry = self.registry.user_mut(user);
+        entry.away_set = false;
+        let Some(names) = entry.names.as_mut() else { return };
+        let expired = names.expire(now, away);
+        let next = names.next_expiry(away);
+        if names.is_empty() {
+            entry.names = None;
+        }
+        self.counters.mailboxes_expired += expired;
+        if let Some(next) = next {
+            self.registry.user_mut(user).away_set = true;
+            // What is remembered only so that nothing comes twice is not worth a deadline of its own.
+            self.timers.set(next.max(now + AWAY_MIN), Timer::Away(user));
+        }
+    }
+}
