@@ -154,6 +154,8 @@ pub const UNEXPOSED_BYTES: usize = 4 << 20;
 pub const FRONTIER: Duration = Duration::from_millis(250);
 /// How long a message waits for what its sender said before on another server.
 pub const PREV_WAIT: Duration = Duration::from_secs(2);
+/// Bytes of one stream that wait for such; above it they are applied all the same.
+pub const PENDING_BYTES: usize = 16 << 20;
 /// How long a request for a part of a stream may bring nothing before another peer is asked.
 pub const FETCH_WAIT: Duration = Duration::from_millis(300);
 /// Bytes kept ready for one peer's socket; more is made when these are gone.

@@ -11,14 +11,16 @@ use slab::Slab;
 
 use super::counters::CloseReason;
 use super::link::{Phase, Who};
+use super::peer::Peer;
+pub(super) use super::peer::PeerId;
 use super::{Action, Node, Timer};
 use crate::base::hlc::Clock;
 use crate::base::id::{LinkId, ServerId, StreamId};
-use crate::base::limits::{HEARTBEAT, PEER_OUT_BYTES, SERVERS_MAX, SILENCE, SUSPECT};
+use crate::base::limits::{HEARTBEAT, SERVERS_MAX, SILENCE, SUSPECT};
 use crate::base::time::Time;
 use crate::wire::frame::{self, Frame};
 use crate::wire::line::Flow;
-use crate::wire::peer::{self, Fetch, Hello, PeerMessage};
+use crate::wire::peer::{self, Hello, PeerMessage};
 
 /// Who a node is.
 #[derive(Clone, Copy, Debug)]
@@ -31,38 +33,6 @@ pub struct Identity {
     pub stream: StreamId,
 }
 
-/// A peer's place among the peers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct PeerId(pub u32);
-
-/// A linked server.
-#[derive(Debug)]
-pub(super) struct Peer {
-    pub link: LinkId,
-    pub server: ServerId,
-    /// We dialled it.
-    pub dialled: bool,
-    /// The boot it is in; none until its SERVER_HELLO came.
-    pub stream: Option<StreamId>,
-    /// All it knew at the link's begin was told.
-    pub synced: bool,
-    /// Bytes ready for its socket, from `at` on.
-    out: Vec<u8>,
-    at: usize,
-    /// The next frame of our stream it is to be sent.
-    pub next: u64,
-    /// Up to where it holds our stream.
-    pub acked: u64,
-    /// It holds more of its stream than it was told.
-    pub ack_owed: bool,
-    /// It let the bound of the second copy run out and has not caught up.
-    pub stalled: bool,
-    pub heard_at: Time,
-    pub suspect: bool,
-    /// What it asked for, one part a stream.
-    pub asked: Vec<Fetch>,
-}
-
 /// All linked servers, and who this one is.
 #[derive(Debug)]
 pub(super) struct Mesh {
@@ -70,8 +40,8 @@ pub(super) struct Mesh {
     pub clock: Clock,
     pub peers: Slab<Peer>,
     /// Some peer may have something to be sent.
-    dirty: bool,
-    beating: bool,
+    pub dirty: bool,
+    pub beating: bool,
 }
 
 impl Mesh {
@@ -176,22 +146,7 @@ impl Node {
             log::warn!("server {server:?} is one too many: a network has at most {SERVERS_MAX}");
             return self.abort(link_id, CloseReason::PeerTooMany);
         }
-        let peer = Peer {
-            link: link_id,
-            server,
-            dialled,
-            stream: None,
-            synced: false,
-            out: Vec::new(),
-            at: 0,
-            next: u64::MAX,
-            acked: 0,
-            ack_owed: false,
-            stalled: false,
-            heard_at: self.now,
-            suspect: false,
-            asked: Vec::new(),
-        };
+        let peer = Peer::new(link_id, server, dialled, self.now);
         let peer_id = PeerId(self.mesh.peers.insert(peer) as u32);
         let link = self.at_mut(link_id);
         link.phase = Phase::Peer;
@@ -296,7 +251,8 @@ impl Node {
         if let Some(link) = self.link_mut(peer.link) {
             link.who = Who::Nobody;
         }
-        if peer.stream.is_some() {
+        if let Some(stream) = peer.stream {
+            self.home_down(stream);
             self.relay_down(peer_id);
             self.claims_peer_down(peer_id);
         }
@@ -327,59 +283,6 @@ impl Node {
         self.mesh.beating = !self.mesh.peers.is_empty();
         if self.mesh.beating {
             self.timers.set(self.now + HEARTBEAT, Timer::Heartbeat);
-        }
-    }
-
-    /// A peer that has something to be sent and takes it.
-    pub(super) fn writable_peer(&mut self) -> Option<LinkId> {
-        if !self.mesh.dirty {
-            return None;
-        }
-        for slot in 0..self.mesh.peers.capacity() {
-            let Some(peer) = self.mesh.peers.get(slot) else { continue };
-            let link = peer.link;
-            if self.link(link).is_none_or(|link| link.blocked || link.phase != Phase::Peer) {
-                continue;
-            }
-            self.fill(PeerId(slot as u32));
-            if self.mesh.peers.get(slot).is_some_and(|peer| peer.at < peer.out.len()) {
-                return Some(link);
-            }
-        }
-        self.mesh.dirty = false;
-        None
-    }
-
-    /// Makes bytes ready for a peer: what is missing of our stream, then what it asked for.
-    fn fill(&mut self, peer_id: PeerId) {
-        let Node { mesh, relay, delivery, .. } = self;
-        let Some(peer) = mesh.peers.get_mut(peer_id.0 as usize) else { return };
-        if peer.out.len() - peer.at >= PEER_OUT_BYTES / 4 {
-            return;
-        }
-        peer.out.drain(..peer.at);
-        peer.at = 0;
-        let Some(stream) = peer.stream else { return };
-        if std::mem::take(&mut peer.ack_owed) {
-            frame::ack(&mut peer.out, relay.held_of(stream));
-        }
-        relay.write(&delivery.feed, &mut peer.out, &mut peer.next, &mut peer.asked);
-    }
-
-    /// The bytes ready for this peer.
-    pub(super) fn peer_bytes(&self, peer_id: PeerId) -> &[u8] {
-        self.mesh.get(peer_id).map_or(&[], |peer| &peer.out[peer.at..])
-    }
-
-    /// The shell took `n` of them.
-    pub(super) fn peer_sent(&mut self, peer_id: PeerId, n: usize) {
-        if let Some(peer) = self.mesh.get_mut(peer_id) {
-            peer.at = (peer.at + n).min(peer.out.len());
-            if peer.at == peer.out.len() {
-                peer.out.clear();
-                peer.at = 0;
-                peer.out.shrink_to(2 * PEER_OUT_BYTES);
-            }
         }
     }
 

@@ -142,9 +142,11 @@ impl Names {
         self.drop_rec(gone.generation);
     }
 
-    /// Forgets what is `away` old. Returns how many broken sessions of this server's that were.
-    pub fn expire(&mut self, now: Time, away: Duration) -> u64 {
-        let is_old = |rec: &Rec| rec.state != State::Live && rec.since + away <= now;
+    /// Forgets what is `away` old, also living sessions whose home is `gone` for so long. Returns how many
+    /// broken sessions of this server's that were.
+    pub fn expire(&mut self, now: Time, away: Duration, gone: impl Fn(StreamId) -> bool) -> u64 {
+        let ends = |rec: &Rec| rec.state != State::Live || gone(rec.home);
+        let is_old = |rec: &Rec| ends(rec) && rec.since + away <= now;
         let is_owed = |rec: &&Rec| is_old(rec) && rec.state == State::Broken && rec.here.is_some();
         let dropped = self.recs.iter().filter(is_owed).count();
         self.recs.retain(|rec| !is_old(rec));
@@ -153,8 +155,9 @@ impl Names {
     }
 
     /// When the next of it is too old.
-    pub fn next_expiry(&self, away: Duration) -> Option<Time> {
-        let recs = self.recs.iter().filter(|rec| rec.state != State::Live).map(|rec| rec.since + away);
+    pub fn next_expiry(&self, away: Duration, gone: impl Fn(StreamId) -> bool) -> Option<Time> {
+        let ends = |rec: &&Rec| rec.state != State::Live || gone(rec.home);
+        let recs = self.recs.iter().filter(ends).map(|rec| rec.since + away);
         recs.chain(self.taken.iter().map(|(_, _, at)| *at + away * 2)).min()
     }
 

@@ -9,41 +9,39 @@ use std::hash::{BuildHasher, Hasher};
 
 use hashbrown::HashMap;
 
-use super::mesh::PeerId;
 use super::registry::Seed;
-use super::stream::{Prev, Request, Stream};
-use super::{Action, Mutation, Node, Timer};
+use super::stream::{Prev, Stream};
 use crate::base::feed::{Feed, Offset};
 use crate::base::id::StreamId;
-use crate::base::limits::{FETCH_WAIT, PEER_OUT_BYTES, PREV_MAX, PREV_WAIT, SECOND_COPY, UNEXPOSED_BYTES};
+use crate::base::limits::{PEER_OUT_BYTES, PREV_MAX};
 use crate::base::spans::{Range, Spans};
 use crate::base::time::Time;
 use crate::base::vector::Vector;
 use crate::wire::encode;
-use crate::wire::frame::{self, Data};
+use crate::wire::frame::{self};
 use crate::wire::peer::{Fetch, PeerMessage};
 
 /// All streams. The first is this boot's own.
 #[derive(Debug)]
 pub(super) struct Relay {
-    streams: Vec<Stream>,
-    by_id: BTreeMap<StreamId, usize>,
+    pub streams: Vec<Stream>,
+    pub by_id: BTreeMap<StreamId, usize>,
     /// When own messages were accepted that are not exposed: the last number of each turn.
-    accepted: VecDeque<(u64, Time)>,
+    pub accepted: VecDeque<(u64, Time)>,
     /// Some other server holds own messages up to here.
-    copied: u64,
+    pub copied: u64,
     /// Streams whose next frame waits for another.
-    blocked: Vec<usize>,
+    pub blocked: Vec<usize>,
     /// The last number of each name in each stream, for those in the feed.
-    last: HashMap<(u64, u32), u64, Seed>,
-    seed: Seed,
+    pub last: HashMap<(u64, u32), u64, Seed>,
+    pub seed: Seed,
     /// So many own messages wait that clients are not read.
-    full: bool,
-    fetch_set: bool,
+    pub full: bool,
+    pub fetch_set: bool,
 }
 
 /// The stream of this boot.
-const OWN: usize = 0;
+pub(super) const OWN: usize = 0;
 
 /// A name in the table of last numbers; 0 is nobody.
 pub(super) type NameKey = u64;
@@ -155,7 +153,7 @@ impl Relay {
         self.by_id.get(&stream).map(|i| &self.streams[*i])
     }
 
-    fn index(&mut self, stream: StreamId) -> usize {
+    pub fn index(&mut self, stream: StreamId) -> usize {
         *self.by_id.entry(stream).or_insert_with(|| {
             self.streams.push(Stream::new(stream));
             self.streams.len() - 1
@@ -163,7 +161,7 @@ impl Relay {
     }
 
     /// Notes who said a frame.
-    fn note(&mut self, stream: usize, seq: u64, line: &[u8]) {
+    pub fn note(&mut self, stream: usize, seq: u64, line: &[u8]) {
         let key = self.name_key(encode::said_by(line));
         if key == 0 {
             return;
@@ -206,329 +204,6 @@ fn put(stream: &Stream, feed: &Feed, out: &mut Vec<u8>, from: u64, upto: u64) ->
         seq += 1;
     }
     seq
-}
-
-impl Node {
-    /// The line that was just encoded is accepted: it gets the next number of our stream, goes to all peers
-    /// in this turn, and is exposed as soon as may be.
-    pub(super) fn accept(&mut self, prev: Prev) {
-        let line = std::mem::take(&mut self.line);
-        let relay = &mut self.relay;
-        let seq = relay.streams[OWN].held() + 1;
-        relay.note(OWN, seq, &line);
-        self.counters.feed_bytes += line.len() as u64;
-        self.mesh.wake();
-        let waits = seq > relay.streams[OWN].applied() + 1 || self.mesh.peers.len() > 0;
-        let stream = &mut relay.streams[OWN];
-        if !waits && prev.is_empty() {
-            // Nobody is there to hold a second copy.
-            let at = self.delivery.feed.tail();
-            self.delivery.feed.append(&line);
-            stream.applied_at_once(at, self.delivery.feed.head());
-        } else {
-            stream.hold(&line, prev);
-            match relay.accepted.back_mut() {
-                Some((last, at)) if *at == self.now => *last = seq,
-                _ => relay.accepted.push_back((seq, self.now)),
-            }
-            relay.full |= stream.pending_bytes() >= UNEXPOSED_BYTES;
-            if relay.accepted.len() == 1 {
-                self.timers.set(self.now + SECOND_COPY, Timer::SecondCopy);
-            }
-            self.expose();
-        }
-        self.line = line;
-    }
-
-    /// Exposes own messages that another server holds, or that waited long enough.
-    pub(super) fn expose(&mut self) {
-        let lively = self.mesh.lively().filter(|(_, peer)| !peer.stalled).count();
-        let mut upto = self.relay.copied;
-        if lively == 0 || self.is_mutated(Mutation::NoSecondCopy) {
-            upto = u64::MAX;
-        }
-        let late = |(_, at): &&(u64, Time)| *at + SECOND_COPY <= self.now;
-        if let Some((seq, _)) = self.relay.accepted.iter().take_while(late).last().copied()
-            && seq > upto
-        {
-            self.counters.exposed_single_copy += seq - upto.max(self.relay.streams[OWN].applied());
-            upto = seq;
-            for (_, peer) in &mut self.mesh.peers {
-                peer.stalled |= peer.acked < seq;
-            }
-        }
-        let own = &mut self.relay.streams[OWN];
-        if own.applied() == own.held() || upto <= own.applied() {
-            return;
-        }
-        while own.applied() < upto && own.next().is_some() {
-            own.apply(&mut self.delivery.feed);
-        }
-        let applied = own.applied();
-        while self.relay.accepted.front().is_some_and(|(seq, _)| *seq <= applied) {
-            self.relay.accepted.pop_front();
-        }
-        if let Some((_, at)) = self.relay.accepted.front() {
-            self.timers.set(*at + SECOND_COPY, Timer::SecondCopy);
-        }
-        if self.relay.full && self.relay.streams[OWN].pending_bytes() < UNEXPOSED_BYTES / 2 {
-            self.relay.full = false;
-            self.actions.push_back(Action::ResumeAll);
-        }
-        self.progress();
-    }
-
-    /// A peer holds our stream up to here.
-    pub(super) fn on_ack(&mut self, from: PeerId, seq: u64) {
-        let held = self.relay.streams[OWN].held();
-        let Some(peer) = self.mesh.get_mut(from) else { return };
-        peer.acked = peer.acked.max(seq.min(held));
-        peer.stalled &= peer.acked < held;
-        self.relay.copied = self.relay.copied.max(peer.acked);
-        self.expose();
-    }
-
-    /// A frame of some stream came.
-    pub(super) fn on_data(&mut self, from: PeerId, data: &Data) {
-        let Some(peer) = self.mesh.get_mut(from) else { return };
-        let is_own = peer.stream == Some(data.stream);
-        peer.ack_owed |= is_own;
-        let Some(origin) = peer.stream else { return };
-        let i = self.relay.index(data.stream);
-        let ack_first = self.is_mutated(Mutation::AckBeforeHold) && self.rng.chance(5);
-        let stream = &mut self.relay.streams[i];
-        if i == OWN || data.seq <= stream.held() {
-            return;
-        }
-        if data.seq > stream.held() + 1 {
-            if is_own {
-                self.want(data.stream, data.seq - 1, Some(origin));
-            }
-            return;
-        }
-        if ack_first {
-            let seq = data.seq;
-            let mut bytes = Vec::new();
-            frame::ack(&mut bytes, seq);
-            self.mesh.send_bytes(from, &bytes);
-            return;
-        }
-        if data.line.len() > self.limits.feed_bytes / 4 {
-            // A server with other limits. It cannot be kept, but its number must not stop the stream.
-            self.counters.frames_too_long += 1;
-            log::warn!("a message of {} bytes is too long for this server's feed", data.line.len());
-            stream.hold(b"\n", Prev::default());
-        } else {
-            stream.hold(data.line, data.prev().collect());
-        }
-        stream.gone.clear();
-        stream.gone_first = u64::MAX;
-        let held = stream.held();
-        if stream.wanted <= held {
-            stream.request = None;
-        } else if let Some(request) = stream.request.as_mut() {
-            request.at = self.now;
-        }
-        self.counters.relayed += 1;
-        self.relay.note(i, data.seq, data.line);
-        if !self.relay.blocked.contains(&i) && self.apply(i) {
-            self.progress();
-        }
-        if self.membership.unsynced_until.is_some() {
-            self.in_step();
-        }
-    }
-
-    /// Applies what waits of one stream, as far as may be. True if anything was.
-    fn apply(&mut self, i: usize) -> bool {
-        let mut any = false;
-        while let Some(prev) = self.relay.streams[i].next() {
-            let missing = |(stream, seq): &&(StreamId, u64)| self.relay.applied_of(*stream) < *seq;
-            let missing: Vec<(StreamId, u64)> = prev.iter().filter(missing).copied().collect();
-            if !missing.is_empty() && i != OWN {
-                let since = *self.relay.streams[i].waits_since.get_or_insert(self.now);
-                if self.now < since + PREV_WAIT {
-                    if !self.relay.blocked.contains(&i) {
-                        self.relay.blocked.push(i);
-                        self.timers.set(since + PREV_WAIT, Timer::Prev);
-                    }
-                    let origin = self.relay.streams[i].id;
-                    missing.into_iter().for_each(|(stream, seq)| self.want(stream, seq, Some(origin)));
-                    return any;
-                }
-                self.counters.prev_unmet += 1;
-            }
-            self.relay.streams[i].apply(&mut self.delivery.feed);
-            any = true;
-        }
-        self.relay.blocked.retain(|other| *other != i);
-        any
-    }
-
-    /// Something was applied: what waited for it may be next.
-    pub(super) fn progress(&mut self) {
-        let mut again = true;
-        while std::mem::take(&mut again) {
-            for i in self.relay.blocked.clone() {
-                again |= self.apply(i);
-            }
-        }
-        self.claims_progress();
-    }
-
-    /// Makes sure that a stream comes up to `upto`: from its origin if that is linked, else it is asked for,
-    /// from the peer whose boot is `hint` first.
-    pub(super) fn want(&mut self, stream: StreamId, upto: u64, hint: Option<StreamId>) {
-        let i = self.relay.index(stream);
-        let s = &mut self.relay.streams[i];
-        if i == OWN || s.held() >= upto {
-            return;
-        }
-        s.wanted = s.wanted.max(upto);
-        if s.request.is_none() {
-            let hint = hint.and_then(|hint| self.mesh.by_stream(hint));
-            self.request(i, hint);
-        }
-    }
-
-    /// Asks a peer for what is wanted of a stream.
-    fn request(&mut self, i: usize, hint: Option<PeerId>) {
-        let last = self.relay.streams[i].request.map(|r| r.from);
-        let gone = &self.relay.streams[i].gone;
-        let able: Vec<PeerId> =
-            self.mesh.lively().map(|(id, _)| id).filter(|id| !gone.contains(id)).collect();
-        let fresh: Vec<PeerId> = able.iter().copied().filter(|id| Some(*id) != last).collect();
-        let draw = self.draw();
-        let pick = |from: &[PeerId]| from.get((draw % from.len().max(1) as u64) as usize).copied();
-        let peer = hint.filter(|hint| able.contains(hint)).or_else(|| pick(&fresh)).or_else(|| pick(&able));
-        let stream = &mut self.relay.streams[i];
-        let fetch = Fetch { stream: stream.id, from: stream.held() + 1, upto: stream.wanted };
-        if let Some(peer) = peer {
-            stream.request = Some(Request { from: peer, at: self.now });
-            self.counters.fetches += 1;
-            self.mesh.send(peer, &PeerMessage::Fetch(fetch));
-        } else {
-            stream.request = None;
-        }
-        if !std::mem::replace(&mut self.relay.fetch_set, true) {
-            self.timers.set(self.now + FETCH_WAIT, Timer::Fetch);
-        }
-    }
-
-    /// Asks again for what was asked for and does not come.
-    pub(super) fn on_fetch_timer(&mut self) {
-        self.relay.fetch_set = false;
-        let mut any = false;
-        for i in 1..self.relay.streams.len() {
-            let stream = &self.relay.streams[i];
-            if stream.held() >= stream.wanted {
-                continue;
-            }
-            any = true;
-            if stream.request.is_none_or(|r| r.at + FETCH_WAIT <= self.now) {
-                self.request(i, None);
-            }
-        }
-        if any && !std::mem::replace(&mut self.relay.fetch_set, true) {
-            self.timers.set(self.now + FETCH_WAIT, Timer::Fetch);
-        }
-    }
-
-    pub(super) fn on_prev_timer(&mut self) {
-        for i in self.relay.blocked.clone() {
-            if self.apply(i) {
-                self.progress();
-            }
-        }
-        let since = self.relay.blocked.iter().filter_map(|i| self.relay.streams[*i].waits_since).min();
-        if let Some(since) = since {
-            self.timers.set(since + PREV_WAIT, Timer::Prev);
-        }
-    }
-
-    /// A peer asks for a part of a stream.
-    pub(super) fn on_fetch(&mut self, from: PeerId, fetch: Fetch) {
-        let known = self.relay.by_id.contains_key(&fetch.stream);
-        let Some(peer) = self.mesh.get_mut(from) else { return };
-        if fetch.from == 0 || fetch.from > fetch.upto || !known {
-            let gone = PeerMessage::FetchGone { stream: fetch.stream, first: u64::MAX };
-            return self.mesh.send(from, &gone);
-        }
-        peer.asked.retain(|other| other.stream != fetch.stream);
-        peer.asked.push(fetch);
-    }
-
-    /// A peer has less of a stream than was asked for, or of its own than we are to get. When all say so,
-    /// the frames are lost.
-    pub(super) fn on_fetch_gone(&mut self, from: PeerId, stream: StreamId, first: u64) {
-        let Some(i) = self.relay.by_id.get(&stream).copied().filter(|i| *i != OWN) else { return };
-        let s = &mut self.relay.streams[i];
-        if first <= s.held() + 1 {
-            return;
-        }
-        if !s.gone.contains(&from) {
-            s.gone.push(from);
-        }
-        s.gone_first = s.gone_first.min(first);
-        if first != u64::MAX {
-            s.wanted = s.wanted.max(first - 1);
-        }
-        let gone = &s.gone;
-        if self.mesh.linked().any(|(id, _)| !gone.contains(&id)) {
-            return self.request(i, None);
-        }
-        let s = &mut self.relay.streams[i];
-        let first = std::mem::replace(&mut s.gone_first, u64::MAX);
-        s.gone.clear();
-        s.request = None;
-        if first == u64::MAX {
-            s.wanted = s.held();
-        } else if s.held() == s.applied() && first > s.applied() + 1 {
-            let lost = first - 1 - s.applied();
-            // A server that was not there has lost nothing.
-            if s.applied() > 0 {
-                self.counters.frames_lost += lost;
-                log::warn!("{lost} messages of stream {stream:?} are on no server any more");
-            }
-            s.skip_to(first);
-            if s.wanted > s.held() {
-                self.request(i, Some(from));
-            }
-            self.progress();
-        }
-    }
-
-    /// A peer says what it holds.
-    pub(super) fn on_held(&mut self, from: PeerId, held: &Vector) {
-        let hint = self.mesh.get(from).and_then(|peer| peer.stream);
-        for (stream, seq) in held.iter() {
-            if self.mesh.by_stream(stream).is_none() {
-                self.want(stream, seq, hint);
-            }
-        }
-    }
-
-    /// A link is up: the peer holds our stream up to `held`, and other streams as far as it says.
-    pub(super) fn relay_up(&mut self, from: PeerId, held: u64, all: &Vector) {
-        let own = self.relay.streams[OWN].held();
-        if let Some(peer) = self.mesh.get_mut(from) {
-            peer.acked = held.min(own);
-            peer.next = peer.acked + 1;
-            self.relay.copied = self.relay.copied.max(peer.acked);
-        }
-        self.on_held(from, all);
-        self.expose();
-    }
-
-    /// A link is down: what was asked of that peer is asked of others.
-    pub(super) fn relay_down(&mut self, peer: PeerId) {
-        for stream in &mut self.relay.streams {
-            stream.request.take_if(|r| r.from == peer);
-            stream.gone.retain(|p| *p != peer);
-        }
-        self.on_fetch_timer();
-        self.expose();
-    }
 }
 
 /// What a session's first message must not come before: where its name spoke last on other servers, as

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::claims::{Answering, Claiming, Errand};
+use super::answering::{Answering, Errand};
+use super::claims::Claiming;
 use super::mesh::PeerId;
 use super::names::{Home, Names, Rec};
 use super::relay::NameKey;
@@ -345,6 +346,22 @@ impl Node {
         self.enqueue(link_id);
     }
 
+    /// A server is gone: its sessions count as broken from now on.
+    pub(super) fn home_down(&mut self, home: StreamId) {
+        let now = self.now;
+        for i in 0..self.registry.len() as u32 {
+            let Some(names) = self.registry.user_mut(UserId(i)).names.as_mut() else { continue };
+            let mut any = false;
+            for rec in names.recs.iter_mut().filter(|rec| rec.home == home && rec.state == State::Live) {
+                rec.since = now;
+                any = true;
+            }
+            if any {
+                self.arm_away(UserId(i));
+            }
+        }
+    }
+
     /// Sets the name's deadline after which old things are forgotten.
     pub(super) fn arm_away(&mut self, user: UserId) {
         let at = self.now + self.limits.away;
@@ -360,8 +377,10 @@ impl Node {
         let entry = self.registry.user_mut(user);
         entry.away_set = false;
         let Some(names) = entry.names.as_mut() else { return };
-        let expired = names.expire(now, away);
-        let next = names.next_expiry(away);
+        let (mesh, own) = (&self.mesh, self.relay.own());
+        let gone = |home: StreamId| home != own && mesh.by_stream(home).is_none();
+        let expired = names.expire(now, away, gone);
+        let next = names.next_expiry(away, gone);
         if names.is_empty() {
             entry.names = None;
         }

@@ -1,0 +1,119 @@
+//! A linked server, and the bytes that are made for it when its socket takes some: control frames, then
+//! what it has not of our stream, then what it asked for.
+
+use super::Node;
+use super::link::Phase;
+use crate::base::id::{LinkId, ServerId, StreamId};
+use crate::base::limits::PEER_OUT_BYTES;
+use crate::base::time::Time;
+use crate::wire::frame;
+use crate::wire::peer::Fetch;
+
+/// A peer's place among the peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct PeerId(pub u32);
+
+/// A linked server.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub link: LinkId,
+    pub server: ServerId,
+    /// We dialled it.
+    pub dialled: bool,
+    /// The boot it is in; none until its SERVER_HELLO came.
+    pub stream: Option<StreamId>,
+    /// All it knew at the link's begin was told.
+    pub synced: bool,
+    /// Bytes ready for its socket, from `at` on.
+    pub out: Vec<u8>,
+    pub at: usize,
+    /// The next frame of our stream it is to be sent.
+    pub next: u64,
+    /// Up to where it holds our stream.
+    pub acked: u64,
+    /// It holds more of its stream than it was told.
+    pub ack_owed: bool,
+    /// It let the bound of the second copy run out and has not caught up.
+    pub stalled: bool,
+    pub heard_at: Time,
+    pub suspect: bool,
+    /// What it asked for, one part a stream.
+    pub asked: Vec<Fetch>,
+}
+
+impl Peer {
+    /// A peer whose link was just proven.
+    pub fn new(link: LinkId, server: ServerId, dialled: bool, now: Time) -> Peer {
+        Peer {
+            link,
+            server,
+            dialled,
+            stream: None,
+            synced: false,
+            out: Vec::new(),
+            at: 0,
+            next: u64::MAX,
+            acked: 0,
+            ack_owed: false,
+            stalled: false,
+            heard_at: now,
+            suspect: false,
+            asked: Vec::new(),
+        }
+    }
+}
+
+impl Node {
+    /// A peer that has something to be sent and takes it.
+    pub(super) fn writable_peer(&mut self) -> Option<LinkId> {
+        if !self.mesh.dirty {
+            return None;
+        }
+        for slot in 0..self.mesh.peers.capacity() {
+            let Some(peer) = self.mesh.peers.get(slot) else { continue };
+            let link = peer.link;
+            if self.link(link).is_none_or(|link| link.blocked || link.phase != Phase::Peer) {
+                continue;
+            }
+            self.fill(PeerId(slot as u32));
+            if self.mesh.peers.get(slot).is_some_and(|peer| peer.at < peer.out.len()) {
+                return Some(link);
+            }
+        }
+        self.mesh.dirty = false;
+        None
+    }
+
+    /// Makes bytes ready for a peer: what is missing of our stream, then what it asked for.
+    fn fill(&mut self, peer_id: PeerId) {
+        let Node { mesh, relay, delivery, .. } = self;
+        let Some(peer) = mesh.peers.get_mut(peer_id.0 as usize) else { return };
+        if peer.out.len() - peer.at >= PEER_OUT_BYTES / 4 {
+            return;
+        }
+        peer.out.drain(..peer.at);
+        peer.at = 0;
+        let Some(stream) = peer.stream else { return };
+        if std::mem::take(&mut peer.ack_owed) {
+            frame::ack(&mut peer.out, relay.held_of(stream));
+        }
+        relay.write(&delivery.feed, &mut peer.out, &mut peer.next, &mut peer.asked);
+    }
+
+    /// The bytes ready for this peer.
+    pub(super) fn peer_bytes(&self, peer_id: PeerId) -> &[u8] {
+        self.mesh.get(peer_id).map_or(&[], |peer| &peer.out[peer.at..])
+    }
+
+    /// The shell took `n` of them.
+    pub(super) fn peer_sent(&mut self, peer_id: PeerId, n: usize) {
+        if let Some(peer) = self.mesh.get_mut(peer_id) {
+            peer.at = (peer.at + n).min(peer.out.len());
+            if peer.at == peer.out.len() {
+                peer.out.clear();
+                peer.at = 0;
+                peer.out.shrink_to(2 * PEER_OUT_BYTES);
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What a login takes over: one entry of the name's broken sessions, begun where the furthest behind of
+//! them stopped; the entries left are lowered to that.
+
+use super::claims::Stage;
+use super::names::merge;
+use super::{Mutation, Node};
+use crate::base::hlc::Generation;
+use crate::base::id::{StreamId, UserId};
+use crate::base::spans::Spans;
+use crate::base::vector::Vector;
+use crate::wire::peer::{Entry, State};
+
+/// What a claim takes over.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub taken: Vec<(Generation, Generation)>,
+    pub lowered: Vec<Entry>,
+    /// Its position: the lowest of all it takes over.
+    pub vector: Vector,
+    /// What is to be owed: exact where it was owed here.
+    pub spans: Vec<Spans>,
+    pub vectors: Vec<Vector>,
+    /// What must be applied before it is attached.
+    pub need: Vector,
+    pub known: Vec<Generation>,
+    pub multi: bool,
+}
+
+impl Plan {
+    /// The session begins no later than this one stopped.
+    fn take_over(&mut self, spans: Option<Spans>, vector: &Vector) {
+        self.vector = std::mem::take(&mut self.vector).min(vector);
+        match spans {
+            Some(spans) => self.spans.push(spans),
+            None => self.vectors.push(vector.clone()),
+        }
+    }
+}
+
+impl Node {
+    /// Decides what the login takes over.
+    pub(super) fn plan_claim(&mut self, generation: Generation) {
+        let Some(mut claim) = self.sessions.claims.remove(&generation) else { return };
+        let user = claim.user;
+        let (now, away) = (self.now, self.limits.away);
+        let (mesh, home) = (&self.mesh, self.relay.own());
+        let gone = |stream: StreamId| stream != home && mesh.by_stream(stream).is_none();
+        let names = self.registry.user_mut(user).names.get_or_insert_default();
+        let expired = names.expire(now, away, gone);
+        self.counters.mailboxes_expired += expired;
+        let mut all = std::mem::take(&mut claim.found);
+        for entry in self.entries_of(user) {
+            let merged = match all.remove(&entry.generation) {
+                Some(other) => merge(other, entry),
+                None => entry,
+            };
+            all.insert(merged.generation, merged);
+        }
+        let begin = claim.begin.clone().unwrap_or_default();
+        let mut plan = Plan { vector: begin.clone(), vectors: vec![begin], ..Plan::default() };
+        let mut open: Vec<&Entry> = Vec::new();
+        for (other, entry) in &all {
+            plan.known.push(*other);
+            let Some(vector) = entry.vector.as_ref() else { continue };
+            let mut taker = self.known(user).and_then(|names| names.taker(*other));
+            taker = taker.or_else(|| claim.taken.iter().find(|(g, _)| g == other).map(|(_, by)| *by));
+            // What a later claim took without hearing this one, both take.
+            let is_taken = taker.is_some_and(|by| by < generation);
+            if *other == generation || self.sessions.claims.contains_key(other) || entry.state == State::Ended
+            {
+                continue;
+            }
+            if is_taken {
+                continue;
+            }
+            if entry.state == State::Live {
+                plan.multi |= entry.authentic;
+                if entry.authentic && entry.unconfirmed {
+                    plan.take_over(self.spans_of(user, *other), vector);
+                }
+                // Its home says that it lives, or answered and did not name it.
+                if entry.authentic || entry.home == self.relay.own() || claim.answered.contains(&entry.home) {
+                    continue;
+                }
+            }
+            open.push(entry);
+        }
+        open.sort_by_key(|entry| (entry.vector.as_ref().map_or(0, Vector::total), entry.generation));
+        // An unfinished claim of a dead server replaces no entry: it is taken beside one.
+        let spare = open.iter().filter(|entry| !entry.pending).count();
+        let mut beside = 0;
+        open.retain(|entry| {
+            let is_beside = entry.pending && beside < spare;
+            if is_beside {
+                beside += 1;
+                plan.taken.push((entry.generation, generation));
+            }
+            !is_beside
+        });
+        for entry in &open {
+            plan.take_over(
+                self.spans_of(user, entry.generation),
+                entry.vector.as_ref().unwrap_or(&Vector::NOTHING),
+            );
+        }
+        let lowest = open.iter().filter_map(|entry| entry.vector.clone()).reduce(|a, b| a.min(&b));
+        for (i, entry) in open.into_iter().enumerate() {
+            if i == 0 || self.is_mutated(Mutation::OneEntry) {
+                plan.taken.push((entry.generation, generation));
+            } else {
+                plan.lowered.push(Entry { vector: lowest.clone(), lowered: true, ..entry.clone() });
+            }
+        }
+        claim.last = self.relay.last_of(self.name_key(user)).max(&claim.last);
+        plan.need = claim.last.clone().max(&plan.vector);
+        plan.need.remove(self.relay.own());
+        claim.plan = plan;
+        claim.stage = Stage::Applying(self.now);
+        self.sessions.claims.insert(generation, claim);
+        self.apply_claim(generation);
+    }
+
+    /// What a session of this server is exactly owed.
+    fn spans_of(&self, user: UserId, generation: Generation) -> Option<Spans> {
+        self.known(user)?.find(generation)?.here.as_ref()?.spans.clone()
+    }
+
+    /// What a claim's plan is owed of the feed as it is now, and everything from now on.
+    pub(super) fn owed_now(&mut self, user: UserId, plan: &Plan) -> Spans {
+        let feed = &self.delivery.feed;
+        let tail = feed.tail();
+        let mut owed =
+            plan.vectors.iter().fold(Spans::NOTHING, |all, v| all.union(&self.relay.owed(feed, v)));
+        for spans in &plan.spans {
+            owed = owed.union(spans);
+        }
+        let asked = owed.owed(tail);
+        if owed.current().is_some_and(|r| r.from < feed.head()) {
+            owed = owed.above(feed.first_border());
+        }
+        let lost = asked - owed.owed(tail);
+        self.counters.resumed += u64::from(!plan.taken.is_empty());
+        self.counters.resumed_bytes += asked - lost;
+        if lost > 0 {
+            self.counters.lost_bytes += lost;
+            let name = &self.registry.user(user).name;
+            log::warn!("{name:?} came back to {lost} bytes that had left the feed");
+        }
+        owed.union(&Spans::open(tail))
+    }
+}
