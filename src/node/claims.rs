@@ -208,6 +208,7 @@ impl Node {
         let rec = Rec { vector: Some(start), here: Some(Box::new(here)), ..self.new_rec(own) };
         self.known_mut(user).put(rec);
         self.lower_entries(user, &plan.lowered, true, &owed);
+        self.frontier.is_stale = true;
         let is_there = self.link(link_id).is_some_and(|link| link.phase == Phase::Claiming);
         if is_there {
             let phase = if is_login { Phase::Online } else { Phase::Silent };

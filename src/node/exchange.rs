@@ -34,12 +34,25 @@ impl Node {
                 _ => relay.accepted.push_back((seq, self.now)),
             }
             relay.full |= stream.pending_bytes() >= UNEXPOSED_BYTES;
-            if relay.accepted.len() == 1 {
-                self.timers.set(self.now + SECOND_COPY, Timer::SecondCopy);
-            }
             self.expose();
+            self.await_second_copy();
         }
         self.line = line;
+    }
+
+    /// Own messages may have waited long enough for a second copy.
+    pub(super) fn on_second_copy(&mut self) {
+        self.relay.second_copy_set = false;
+        self.expose();
+        self.await_second_copy();
+    }
+
+    fn await_second_copy(&mut self) {
+        if let Some((_, at)) = self.relay.accepted.front()
+            && !std::mem::replace(&mut self.relay.second_copy_set, true)
+        {
+            self.timers.set(*at + SECOND_COPY, Timer::SecondCopy);
+        }
     }
 
     /// Exposes own messages that another server holds, or that waited long enough.
@@ -69,9 +82,6 @@ impl Node {
         let applied = own.applied();
         while self.relay.accepted.front().is_some_and(|(seq, _)| *seq <= applied) {
             self.relay.accepted.pop_front();
-        }
-        if let Some((_, at)) = self.relay.accepted.front() {
-            self.timers.set(*at + SECOND_COPY, Timer::SecondCopy);
         }
         if self.relay.full && self.relay.streams[OWN].pending_bytes() < UNEXPOSED_BYTES / 2 {
             self.relay.full = false;

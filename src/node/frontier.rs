@@ -17,6 +17,8 @@ use crate::wire::peer::{self, PeerMessage};
 #[derive(Debug, Default)]
 pub(super) struct Frontier {
     is_set: bool,
+    /// A session began below what is confirmed, so it has to be looked at though nothing is said.
+    pub is_stale: bool,
     /// The feed's end when the timer ran last.
     upto: Offset,
     /// Sessions whose count of unconfirmed bytes was asked for.
@@ -43,6 +45,11 @@ impl Node {
         }
         let upto = self.frontier.upto;
         self.frontier.outstanding = 0;
+        let is_quiet = upto == self.frontier.told_upto && self.frontier.told_behind == 0;
+        if is_quiet && !std::mem::take(&mut self.frontier.is_stale) && self.relay.held() == self.frontier.told
+        {
+            return self.again();
+        }
         for slot in 0..self.links.capacity() {
             let Some(link) = self.links.get(slot) else { continue };
             let Who::User(user) = link.who else { continue };
@@ -103,6 +110,10 @@ impl Node {
             self.mesh.send_all(&message);
             self.frontier.told = held;
         }
+        self.again();
+    }
+
+    fn again(&mut self) {
         self.frontier.upto = self.delivery.feed.tail();
         self.frontier.is_set = true;
         self.timers.set(self.now + FRONTIER, Timer::Frontier);

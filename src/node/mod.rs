@@ -342,7 +342,7 @@ impl Node {
                 Timer::Heartbeat => self.on_heartbeat(),
                 Timer::Dial => self.on_dial(),
                 Timer::FirstSync => self.in_step(),
-                Timer::SecondCopy => self.expose(),
+                Timer::SecondCopy => self.on_second_copy(),
                 Timer::Prev => self.on_prev_timer(),
                 Timer::Fetch => self.on_fetch_timer(),
                 Timer::Frontier => self.on_frontier_timer(),

@@ -38,6 +38,7 @@ pub(super) struct Relay {
     /// So many own messages wait that clients are not read.
     pub full: bool,
     pub fetch_set: bool,
+    pub second_copy_set: bool,
 }
 
 /// The stream of this boot.
@@ -58,6 +59,7 @@ impl Relay {
             seed,
             full: false,
             fetch_set: false,
+            second_copy_set: false,
         }
     }
 

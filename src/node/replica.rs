@@ -334,6 +334,7 @@ impl Node {
             return;
         }
         let Some(late) = self.sessions.late.remove(&link_id) else { return };
+        self.frontier.is_stale = true;
         self.unfollow(link_id);
         let tail = self.delivery.feed.tail();
         let link = self.at_mut(link_id);
