@@ -1,0 +1,386 @@
+//! Nodes that are linked without sockets: what the rules between servers come to when nothing fails, and
+//! when one thing does. Faults by the thousand are the simulator's business.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use activitystreamer::base::id::LinkId;
+use activitystreamer::base::limits::Limits;
+use activitystreamer::base::time::Time;
+use activitystreamer::node::{Action, HashTask, Hashed, Input, Node, Reading, Record, Seeds};
+use activitystreamer::wire::frame::Frames;
+use activitystreamer::wire::line::{Flow, Lines, Split};
+
+const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// One end of a connection between servers, or a client's.
+#[derive(Default)]
+struct End {
+    /// The server and link at the other end; none for a client.
+    other: Option<(usize, LinkId)>,
+    frames: Frames,
+    lines: Lines,
+    arrived: Vec<u8>,
+    /// Bytes on their way to a peer.
+    sent: Vec<u8>,
+    heard: String,
+    closed: bool,
+    unacknowledged: u64,
+}
+
+/// Linked nodes. Bytes arrive in the next round, a millisecond later.
+struct Net {
+    nodes: Vec<Option<Node>>,
+    ids: Vec<activitystreamer::node::Identity>,
+    ends: BTreeMap<(usize, LinkId), End>,
+    now: Time,
+    /// Links between these two are silent.
+    cut: Option<(usize, usize)>,
+}
+
+impl Net {
+    /// `n` servers, of which each but the first is told of the first.
+    fn new(n: usize) -> Net {
+        let mut net =
+            Net { nodes: Vec::new(), ids: Vec::new(), ends: BTreeMap::new(), now: Time::START, cut: None };
+        (0..n).for_each(|_| net.start());
+        net.run(1000);
+        net
+    }
+
+    fn start(&mut self) {
+        let i = self.nodes.len();
+        let seeds = Seeds::fixed(i as u64 + 1);
+        let limits = Limits { feed_bytes: 1 << 20, line_bytes: 1 << 14, ..Limits::default() };
+        let mut node = Node::new(limits, &seeds);
+        node.set_wall(1_700_000_000_000);
+        node.introduce("localhost", i as u16 + 1);
+        if i > 0 {
+            node.join(self.now, "localhost", 1);
+        }
+        self.nodes.push(Some(node));
+        self.ids.push(seeds.identity);
+    }
+
+    fn kill(&mut self, i: usize) {
+        self.nodes[i] = None;
+        let mine: Vec<_> =
+            self.ends.iter().filter(|((s, _), _)| *s == i).map(|(k, e)| (*k, e.other)).collect();
+        for (key, other) in mine {
+            self.ends.remove(&key);
+            if let Some((j, link)) = other
+                && let Some(node) = self.nodes[j].as_mut()
+            {
+                self.ends.remove(&(j, link));
+                node.handle(self.now, Input::Closed { link, unacknowledged: 0 });
+            }
+        }
+    }
+
+    fn connect(&mut self, i: usize) -> (usize, LinkId) {
+        let link = self.nodes[i].as_mut().unwrap().connect(self.now, LOCAL);
+        self.ends.insert((i, link), End::default());
+        (i, link)
+    }
+
+    fn tell(&mut self, client: (usize, LinkId), line: &str) {
+        self.ends.get_mut(&client).unwrap().arrived.extend(format!("{line}\n").bytes());
+    }
+
+    fn login(&mut self, i: usize, name: &str) -> (usize, LinkId) {
+        let client = self.connect(i);
+        self.tell(client, &format!(r#"{{"command":"LOGIN",{}}}"#, pair(name)));
+        client
+    }
+
+    fn register(&mut self, i: usize, name: &str) -> (usize, LinkId) {
+        let client = self.connect(i);
+        self.tell(client, &format!(r#"{{"command":"REGISTER",{}}}"#, pair(name)));
+        self.tell(client, &format!(r#"{{"command":"LOGIN",{}}}"#, pair(name)));
+        client
+    }
+
+    /// Makes a name known everywhere.
+    fn name(&mut self, name: &str) {
+        for i in 0..self.nodes.len() {
+            let client = self.register(i, name);
+            self.run(5);
+            self.tell(client, r#"{"command":"LOGOUT"}"#);
+        }
+        self.run(50);
+    }
+
+    fn say(&mut self, client: (usize, LinkId), name: &str, n: u64) {
+        let line = format!(r#"{{"command":"ACTIVITY_MESSAGE",{},"activity":{{"n":{n}}}}}"#, pair(name));
+        self.tell(client, &line);
+    }
+
+    /// The connection breaks; so many bytes were not acknowledged.
+    fn break_off(&mut self, client: (usize, LinkId), unacknowledged: u64) {
+        self.ends.remove(&client);
+        let input = Input::Closed { link: client.1, unacknowledged };
+        self.nodes[client.0].as_mut().unwrap().handle(self.now, input);
+    }
+
+    fn heard(&mut self, client: (usize, LinkId)) -> String {
+        std::mem::take(&mut self.ends.get_mut(&client).unwrap().heard)
+    }
+
+    /// The numbers a client heard.
+    fn numbers(&mut self, client: (usize, LinkId)) -> Vec<u64> {
+        let heard = self.heard(client);
+        heard
+            .lines()
+            .filter_map(|line| line.split_once("\"n\":")?.1.split_once(',')?.0.parse().ok())
+            .collect()
+    }
+
+    fn run(&mut self, ms: u64) {
+        for _ in 0..ms {
+            (0..self.nodes.len()).for_each(|i| self.turn(i));
+            self.now = self.now + Duration::from_millis(1);
+            // What was sent arrives.
+            let keys: Vec<_> = self.ends.keys().copied().collect();
+            for key in keys {
+                let end = self.ends.get_mut(&key).unwrap();
+                let Some(other) = end.other else { continue };
+                if self.cut.is_some_and(|(a, b)| [(a, b), (b, a)].contains(&(key.0, other.0))) {
+                    continue;
+                }
+                let bytes = std::mem::take(&mut end.sent);
+                if let Some(end) = self.ends.get_mut(&other) {
+                    end.arrived.extend(bytes);
+                }
+            }
+        }
+    }
+
+    fn turn(&mut self, i: usize) {
+        let Some(node) = self.nodes[i].as_mut() else { return };
+        node.handle(self.now, Input::Time);
+        let links: Vec<LinkId> = self.ends.keys().filter(|(s, _)| *s == i).map(|(_, link)| *link).collect();
+        links.into_iter().for_each(|link| self.read(i, link));
+        self.actions(i);
+        loop {
+            let Some(node) = self.nodes[i].as_mut() else { return };
+            let mut any = false;
+            while let Some(link) = node.writable() {
+                any = true;
+                let parts = node.transmit(link).parts.concat();
+                if let Some(end) = self.ends.get_mut(&(i, link)) {
+                    match end.other {
+                        Some(_) => end.sent.extend(&parts),
+                        None => end.heard += std::str::from_utf8(&parts).unwrap(),
+                    }
+                }
+                node.sent(link, parts.len());
+            }
+            if !self.actions(i) && !any {
+                break;
+            }
+        }
+    }
+
+    fn read(&mut self, i: usize, link: LinkId) {
+        let (Some(node), Some(end)) = (self.nodes[i].as_mut(), self.ends.get_mut(&(i, link))) else { return };
+        let now = self.now;
+        let bytes = std::mem::take(&mut end.arrived);
+        match node.reading(link) {
+            Reading::Take(limit) => {
+                if end.lines.feed(&bytes, limit, |line| node.line(now, link, line)) == Split::Stopped
+                    && node.reading(link) != Reading::Hold
+                {
+                    end.lines.feed(&[], limit, |line| node.line(now, link, line));
+                }
+            }
+            Reading::Frames(_) => {
+                end.frames.feed(&bytes, |frame| node.frame(now, link, frame)).unwrap();
+            }
+            Reading::Hold | Reading::Prove => end.arrived = bytes,
+            Reading::Discard => {}
+        }
+    }
+
+    fn actions(&mut self, i: usize) -> bool {
+        let mut any = false;
+        while let Some(action) = self.nodes[i].as_mut().and_then(Node::action) {
+            any = true;
+            let now = self.now;
+            match action {
+                Action::Hash(job) => {
+                    let mut digest = [0; 32];
+                    digest.iter_mut().zip(job.secret.iter()).for_each(|(to, from)| *to = *from);
+                    let hashed = match job.task {
+                        HashTask::Make { kib, passes } => {
+                            Hashed::Made(Record { salt: [0; 16], digest, kib, passes })
+                        }
+                        HashTask::Verify(record) => Hashed::Verified(record.digest == digest),
+                    };
+                    self.nodes[i].as_mut().unwrap().handle(now, Input::Hashed(job.link, hashed));
+                }
+                Action::Settle { session, errand } => {
+                    self.read(i, session);
+                    let unacknowledged = self.ends.get(&(i, session)).map_or(0, |end| end.unacknowledged);
+                    let input = Input::Settled { session, errand, unacknowledged, stalled: false };
+                    self.nodes[i].as_mut().unwrap().handle(now, input);
+                }
+                Action::Measure(session) => {
+                    let unacknowledged = self.ends.get(&(i, session)).map_or(0, |end| end.unacknowledged);
+                    let input = Input::Confirmed { session, unacknowledged };
+                    self.nodes[i].as_mut().unwrap().handle(now, input);
+                }
+                Action::Resume(link) => self.read(i, link),
+                Action::ResumeAll => {
+                    let links: Vec<_> = self.ends.keys().filter(|(s, _)| *s == i).map(|k| k.1).collect();
+                    links.into_iter().for_each(|link| self.read(i, link));
+                }
+                Action::Shutdown(link) => {
+                    self.nodes[i].as_mut().unwrap().handle(now, Input::Eof(link));
+                }
+                Action::Close(link) => {
+                    let other = self.ends.get_mut(&(i, link)).and_then(|end| {
+                        end.closed = true;
+                        end.other.take()
+                    });
+                    let input = Input::Closed { link, unacknowledged: 0 };
+                    self.nodes[i].as_mut().unwrap().handle(now, input);
+                    if let Some((j, link)) = other
+                        && let Some(node) = self.nodes[j].as_mut()
+                    {
+                        self.ends.remove(&(j, link));
+                        node.handle(now, Input::Closed { link, unacknowledged: 0 });
+                    }
+                }
+                Action::Dial { link, port, hello, .. } => {
+                    let j = usize::from(port) - 1;
+                    let node = self.nodes.get_mut(j).and_then(Option::as_mut);
+                    let Some(there) = node.map(|node| node.connect(now, LOCAL)) else {
+                        let input = Input::Closed { link, unacknowledged: 0 };
+                        self.nodes[i].as_mut().unwrap().handle(now, input);
+                        continue;
+                    };
+                    self.ends.insert((i, link), End { other: Some((j, there)), ..End::default() });
+                    let end = End { other: Some((i, link)), arrived: hello, ..End::default() };
+                    self.ends.insert((j, there), end);
+                }
+                Action::Upgrade { link, .. } => {
+                    let (j, there) = self.ends[&(i, link)].other.expect("only servers say hello");
+                    for (at, at_link, who) in [(i, link, j), (j, there, i)] {
+                        let id = self.ids[who];
+                        let input =
+                            Input::Joined { link: at_link, server: id.server, key: id.key, address: LOCAL };
+                        self.nodes[at].as_mut().unwrap().handle(now, input);
+                    }
+                }
+            }
+        }
+        any
+    }
+
+    fn counters(&self, i: usize) -> &activitystreamer::node::Counters {
+        self.nodes[i].as_ref().unwrap().counters()
+    }
+}
+
+fn pair(name: &str) -> String {
+    match name {
+        "anonymous" => r#""username":"anonymous""#.into(),
+        _ => format!(r#""username":"{name}","secret":"sek""#),
+    }
+}
+
+#[test]
+fn a_server_is_told_of_one_other_and_finds_all() {
+    let mut net = Net::new(4);
+    let clients: Vec<_> = (0..4).map(|i| net.login(i, "anonymous")).collect();
+    net.run(10);
+    for n in 0..20 {
+        net.say(clients[n % 4], "anonymous", n as u64);
+    }
+    net.run(20);
+    for client in &clients {
+        let mut heard = net.numbers(*client);
+        heard.sort_unstable();
+        assert_eq!(heard, (0..20).collect::<Vec<_>>());
+    }
+    assert!((0..4).all(|i| net.counters(i).exposed_single_copy == 0 && net.counters(i).fetches == 0));
+    net.start();
+    net.run(1000);
+    let late = net.login(4, "anonymous");
+    net.run(10);
+    net.say(clients[2], "anonymous", 99);
+    net.run(10);
+    assert_eq!(net.numbers(late), [99]);
+}
+
+#[test]
+fn what_one_link_does_not_bring_comes_over_another() {
+    let mut net = Net::new(3);
+    let (a, c) = (net.login(0, "anonymous"), net.login(2, "anonymous"));
+    net.cut = Some((0, 2));
+    net.run(10_000);
+    (0..10).for_each(|n| net.say(a, "anonymous", n));
+    net.run(1000);
+    assert_eq!(net.numbers(c), (0..10).collect::<Vec<_>>());
+    net.cut = None;
+    net.run(10_000);
+    net.say(a, "anonymous", 10);
+    net.run(10);
+    assert_eq!(net.numbers(c), [10]);
+}
+
+#[test]
+fn a_user_that_moves_keeps_its_order_and_misses_nothing() {
+    let mut net = Net::new(3);
+    net.name("bob");
+    let listener = net.login(2, "anonymous");
+    let talker = net.login(0, "anonymous");
+    let mut bob = net.login(0, "bob");
+    net.run(10);
+    let mut heard = Vec::new();
+    let mut said = 0;
+    for round in 0..6 {
+        for _ in 0..3 {
+            net.say(bob, "bob", said);
+            said += 1;
+        }
+        net.say(talker, "anonymous", 1000 + round);
+        net.run(1);
+        heard.extend(net.numbers(bob));
+        net.break_off(bob, 0);
+        net.say(talker, "anonymous", 2000 + round);
+        net.run(1);
+        bob = net.login((round as usize + 1) % 3, "bob");
+        net.say(bob, "bob", said);
+        said += 1;
+        net.run(30);
+    }
+    heard.extend(net.numbers(bob));
+    let own: Vec<u64> = net.numbers(listener).into_iter().filter(|n| *n < 1000).collect();
+    assert_eq!(own, (0..said).collect::<Vec<_>>());
+    let mut all = heard.clone();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), heard.len(), "nothing comes twice: {heard:?}");
+    assert_eq!(all.len() as u64, said + 12, "nothing is missed: {heard:?}");
+    assert!((0..3).all(|i| net.counters(i).claims_unanswered == 0 && net.counters(i).claims_unapplied == 0));
+}
+
+#[test]
+fn a_user_of_a_killed_server_goes_on_elsewhere() {
+    let mut net = Net::new(3);
+    net.name("bob");
+    let talker = net.login(1, "anonymous");
+    let bob = net.login(0, "bob");
+    net.run(10);
+    (0..5).for_each(|n| net.say(talker, "anonymous", n));
+    net.run(1000);
+    assert_eq!(net.numbers(bob), [0, 1, 2, 3, 4]);
+    net.kill(0);
+    (5..10).for_each(|n| net.say(talker, "anonymous", n));
+    net.run(100);
+    let bob = net.login(2, "bob");
+    net.run(100);
+    assert_eq!(net.numbers(bob), [5, 6, 7, 8, 9]);
+}
