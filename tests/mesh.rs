@@ -63,6 +63,10 @@ impl Net {
         self.ids.push(seeds.identity);
     }
 
+    fn node(&mut self, i: usize) -> &mut Node {
+        self.nodes[i].as_mut().unwrap()
+    }
+
     fn kill(&mut self, i: usize) {
         self.nodes[i] = None;
         let mine: Vec<_> =
@@ -235,9 +239,8 @@ impl Net {
                     let links: Vec<_> = self.ends.keys().filter(|(s, _)| *s == i).map(|k| k.1).collect();
                     links.into_iter().for_each(|link| self.read(i, link));
                 }
-                Action::Shutdown(link) => {
-                    self.nodes[i].as_mut().unwrap().handle(now, Input::Eof(link));
-                }
+                // These clients end their side only when their test says so.
+                Action::Shutdown(_) => {}
                 Action::Close(link) => {
                     let other = self.ends.get_mut(&(i, link)).and_then(|end| {
                         end.closed = true;
@@ -383,4 +386,111 @@ fn a_user_of_a_killed_server_goes_on_elsewhere() {
     let bob = net.login(2, "bob");
     net.run(100);
     assert_eq!(net.numbers(bob), [5, 6, 7, 8, 9]);
+}
+
+#[test]
+fn a_session_that_is_sent_elsewhere_moves_whatever_it_says_then() {
+    for goodbye in ["LOGOUT", "EOF"] {
+        let mut net = Net::new(2);
+        net.name("bob");
+        let (listener, talker) = (net.login(1, "anonymous"), net.login(0, "anonymous"));
+        let bob = net.login(0, "bob");
+        net.run(10);
+        net.say(bob, "bob", 1);
+        net.run(5);
+        let now = net.now;
+        net.node(0).redirect(now, bob.1, "localhost", 2);
+        net.run(2);
+        assert!(
+            net.ends[&bob]
+                .heard
+                .ends_with("{\"command\":\"REDIRECT\",\"hostname\":\"localhost\",\"port\":2}\n")
+        );
+        assert_eq!(net.numbers(bob), [1]);
+        // What it still says on the old connection counts, and comes before what it says on the new one.
+        let moved = net.login(1, "bob");
+        net.say(moved, "bob", 3);
+        net.run(20);
+        net.say(bob, "bob", 2);
+        net.say(talker, "anonymous", 50);
+        net.run(1);
+        match goodbye {
+            "LOGOUT" => net.tell(bob, r#"{"command":"LOGOUT"}"#),
+            _ => net.break_off(bob, 0),
+        }
+        net.run(200);
+        assert_eq!(net.numbers(listener), [1, 50, 2, 3], "{goodbye}");
+        assert_eq!(net.numbers(moved), [50, 2, 3], "{goodbye}");
+    }
+}
+
+#[test]
+fn each_of_two_devices_hears_all_that_it_missed() {
+    let mut net = Net::new(3);
+    net.name("bob");
+    let talker = net.login(2, "anonymous");
+    let (one, two) = (net.login(0, "bob"), net.login(1, "bob"));
+    net.run(300);
+    net.say(talker, "anonymous", 1);
+    net.run(10);
+    assert_eq!((net.numbers(one), net.numbers(two)), (vec![1], vec![1]));
+    net.break_off(one, 0);
+    net.run(5);
+    net.say(talker, "anonymous", 2);
+    net.run(5);
+    net.break_off(two, 0);
+    net.run(5);
+    net.say(talker, "anonymous", 3);
+    net.run(5);
+    let (one, two) = (net.login(2, "bob"), net.login(2, "bob"));
+    net.run(500);
+    assert_eq!(
+        (net.numbers(one), net.numbers(two)),
+        (vec![2, 3], vec![2, 3]),
+        "the second repeats for one of them"
+    );
+    let third = net.login(0, "bob");
+    net.run(500);
+    assert_eq!(net.numbers(third), [0; 0]);
+}
+
+#[test]
+fn what_a_kernel_did_not_confirm_comes_again_on_another_server() {
+    let mut net = Net::new(2);
+    net.name("bob");
+    let talker = net.login(1, "anonymous");
+    let bob = net.login(0, "bob");
+    net.run(10);
+    (1..=4).for_each(|n| net.say(talker, "anonymous", n));
+    net.run(10);
+    let heard = net.heard(bob);
+    let last: usize = heard.lines().rev().take(2).map(|line| line.len() + 1).sum();
+    net.break_off(bob, last as u64);
+    net.run(5);
+    let bob = net.login(1, "bob");
+    net.run(50);
+    assert_eq!(net.numbers(bob), [3, 4]);
+}
+
+#[test]
+fn a_partition_ends_and_nothing_is_missed() {
+    let mut net = Net::new(2);
+    net.name("bob");
+    let (here, there) = (net.login(0, "anonymous"), net.login(1, "anonymous"));
+    let bob = net.login(0, "bob");
+    net.run(10);
+    net.cut = Some((0, 1));
+    net.run(10_000);
+    net.break_off(bob, 0);
+    net.say(here, "anonymous", 1);
+    net.say(there, "anonymous", 2);
+    net.run(100);
+    // The other side does not know that it broke; bob goes on from what it knows.
+    let bob = net.login(1, "bob");
+    net.run(1000);
+    assert_eq!(net.numbers(bob), [2]);
+    net.cut = None;
+    net.run(10_000);
+    assert_eq!(net.numbers(bob), [1]);
+    assert_eq!((net.numbers(here), net.numbers(there)), (vec![1, 2], vec![2, 1]));
 }
