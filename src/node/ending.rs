@@ -127,7 +127,7 @@ impl Node {
         self.unfollow(link_id);
         match self.at(link_id).who {
             Who::Server(slot) => self.peer_down(PeerId(slot)),
-            _ => self.end_session(link_id, unacknowledged),
+            _ => self.end_session(link_id, unacknowledged, true),
         }
         self.dialled_closed(link_id, phase);
         self.links.remove(link_id.slot as usize);
@@ -139,11 +139,12 @@ impl Node {
         }
     }
 
-    /// Takes the session from the link, and keeps what it is still owed for the next login.
-    pub(super) fn end_session(&mut self, link_id: LinkId, unacknowledged: u64) {
+    /// Takes the session from the link, and keeps what it is still owed for the next login. One that was
+    /// sent to another server may speak on until its connection is over.
+    pub(super) fn end_session(&mut self, link_id: LinkId, unacknowledged: u64, is_over: bool) {
         let Some(link) = self.link(link_id) else { return };
-        let (who, logged_out, is_gone) = (link.who, link.logged_out, link.phase == Phase::Gone);
-        let stays = link.is_leaving() && !is_gone;
+        let (who, logged_out) = (link.who, link.logged_out);
+        let stays = link.is_leaving() && !is_over;
         let Who::User(user) = who else { return };
         let mut owed = self.unconfirmed(link_id, unacknowledged);
         if let Some(late) = self.sessions.late.remove(&link_id) {
