@@ -10,7 +10,7 @@ use activitystreamer::base::limits::Limits;
 use activitystreamer::base::time::Time;
 use activitystreamer::node::{Action, HashTask, Hashed, Input, Node, Reading, Record, Seeds};
 use activitystreamer::wire::frame::Frames;
-use activitystreamer::wire::line::{Flow, Lines, Split};
+use activitystreamer::wire::line::{Lines, Split};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -532,7 +532,10 @@ fn random_walk(seed: u64) {
     for _ in 0..600 {
         let i = rng.below(5) as usize;
         let (walker, name) = (&mut walkers[i], &names[i]);
-        match (walker.at, rng.below(10)) {
+        // A session that is left before it began would be another device's for the servers.
+        let is_in = |at| net.ends[&at].heard.contains("LOGIN_SUCCESS") && net.ends[&at].arrived.is_empty();
+        let dice = if walker.at.is_none_or(is_in) { rng.below(10) } else { 9 };
+        match (walker.at, dice) {
             (Some(at), 0) => {
                 net.end(at);
                 walker.left.push(at);
