@@ -186,6 +186,21 @@ pub const CLAIM_APPLIED: Duration = Duration::from_secs(2);
 pub const CLAIM_DRY: Duration = Duration::from_millis(100);
 /// How long a server that was told of a peer holds logins until it is in step.
 pub const FIRST_SYNC: Duration = Duration::from_secs(2);
+/// How long a registration waits for the verdicts of all servers, and then for one to keep it.
+pub const REGISTRATION: Duration = Duration::from_millis(500);
+/// How long a claim to a name is remembered of which nothing more was heard: ten times as long as the
+/// server that made it waits for anything.
+pub const REGISTRATION_KEPT: Duration = Duration::from_secs(5);
+/// How long a login of an unknown name waits for servers that may know it: no longer than [`REFUSAL`], so
+/// that its refusal comes no later than that of a wrong secret.
+pub const LOOKUP: Duration = Duration::from_millis(250);
+/// Registrations of one name that lost and are remembered, 24 bytes each; the lowest are kept.
+pub const LOSERS_MAX: usize = 4;
+/// Bytes of registrations, or of their digests, in one frame: small against [`PEER_OUT_BYTES`], so that
+/// messages go between them.
+pub const SYNC_BYTES: usize = 64 << 10;
+/// Signs of life after which a registry's digest is told though nothing changed.
+pub const DIGEST_BEATS: u32 = 5;
 /// Sessions in one frame when a link begins.
 pub const TABLE_ENTRIES: usize = 200;
 /// The least time between two looks at what one name was owed.
@@ -207,3 +222,4 @@ const _: () = assert!(KERNEL_SEND_BYTES >= 8 * KERNEL_SEND_ASK as u64);
 const _: () = assert!(SPANS_MAX >= RUNS_MAX);
 // Each server has a link, and some are dialled; a dozen descriptors are neither's.
 const _: () = assert!(RESERVED_DESCRIPTORS >= SERVERS_MAX as u64 + 48);
+const _: () = assert!(LOOKUP.as_millis() <= REFUSAL.as_millis());

@@ -269,7 +269,7 @@ impl Node {
         Spans::from_ranges(link.spans.ranges().map(begun).chain(sent.into_iter().map(whole)))
     }
 
-    fn detach(&mut self, link_id: LinkId, user: UserId) {
+    pub(super) fn detach(&mut self, link_id: LinkId, user: UserId) {
         let link = self.at_mut(link_id);
         let (older, newer) = (link.older, link.newer);
         (link.older, link.newer, link.who) = (NO_SLOT, NO_SLOT, Who::Nobody);
