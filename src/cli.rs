@@ -396,7 +396,7 @@ mod tests {
             ("as server --away soon", "number of seconds"),
             ("as server --hash-kib 1", "8.."),
             ("as server -rp 4000", "--remote-host"),
-            ("as server -rh other -rp 0", "1..65535"),
+            ("as server -rh other -rp 0", "1..=65535"),
             ("as server -a 99", "100..=600000"),
             ("as server -s x --secret-file y", "cannot be used with"),
             ("as server -lp 70000", "65535"),
