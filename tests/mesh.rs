@@ -10,7 +10,7 @@ use activitystreamer::base::limits::Limits;
 use activitystreamer::base::time::Time;
 use activitystreamer::node::{Action, HashTask, Hashed, Input, Node, Reading, Record, Seeds};
 use activitystreamer::wire::frame::Frames;
-use activitystreamer::wire::line::{Flow, Lines, Split};
+use activitystreamer::wire::line::{Lines, Split};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -26,6 +26,8 @@ struct End {
     sent: Vec<u8>,
     heard: String,
     closed: bool,
+    /// The client has no more to say.
+    ended: bool,
     unacknowledged: u64,
 }
 
@@ -127,6 +129,11 @@ impl Net {
         self.nodes[client.0].as_mut().unwrap().handle(self.now, input);
     }
 
+    /// The client ends its side and reads on.
+    fn end(&mut self, client: (usize, LinkId)) {
+        self.ends.get_mut(&client).unwrap().ended = true;
+    }
+
     fn heard(&mut self, client: (usize, LinkId)) -> String {
         std::mem::take(&mut self.ends.get_mut(&client).unwrap().heard)
     }
@@ -203,6 +210,11 @@ impl Net {
             }
             Reading::Hold | Reading::Prove => end.arrived = bytes,
             Reading::Discard => {}
+        }
+        let is_over = end.ended && end.arrived.is_empty() && end.lines.is_empty();
+        if is_over && !matches!(node.reading(link), Reading::Hold | Reading::Prove) {
+            end.ended = false;
+            node.handle(now, Input::Eof(link));
         }
     }
 
@@ -493,4 +505,93 @@ fn a_partition_ends_and_nothing_is_missed() {
     net.run(10_000);
     assert_eq!(net.numbers(bob), [1]);
     assert_eq!((net.numbers(here), net.numbers(there)), (vec![1, 2], vec![2, 1]));
+}
+
+/// A user of the random walk below: where it is, what it said, what it heard.
+#[derive(Default)]
+struct Walker {
+    at: Option<(usize, LinkId)>,
+    said: u64,
+    /// Where it was before.
+    left: Vec<(usize, LinkId)>,
+}
+
+/// Users walk over servers at random, break off, come back, are sent elsewhere. Links stay up. Each hears
+/// everything once, in its sender's order, but for what it said before its first login.
+fn random_walk(seed: u64) {
+    let mut rng = activitystreamer::base::rng::Rng::new(seed);
+    let mut net = Net::new(3);
+    let names: Vec<String> = (0..5).map(|i| format!("u{i}")).collect();
+    names.iter().for_each(|name| net.name(name));
+    let listeners: Vec<_> = (0..3).map(|i| net.login(i, "anonymous")).collect();
+    let mut walkers: Vec<Walker> = names.iter().map(|_| Walker::default()).collect();
+    for (walker, name) in walkers.iter_mut().zip(&names) {
+        walker.at = Some(net.login(rng.below(3) as usize, name));
+    }
+    net.run(300);
+    for _ in 0..600 {
+        let i = rng.below(5) as usize;
+        let (walker, name) = (&mut walkers[i], &names[i]);
+        // A session that is left before it began would be another device's for the servers.
+        let is_in = |at| net.ends[&at].heard.contains("LOGIN_SUCCESS") && net.ends[&at].arrived.is_empty();
+        let dice = if walker.at.is_none_or(is_in) { rng.below(10) } else { 9 };
+        match (walker.at, dice) {
+            (Some(at), 0) => {
+                net.end(at);
+                walker.left.push(at);
+                walker.at = None;
+            }
+            (Some(at), 1) => {
+                let to = rng.below(3);
+                let now = net.now;
+                net.node(at.0).redirect(now, at.1, "localhost", to as u16 + 1);
+                net.run(1);
+                if rng.chance(50) && net.ends[&at].heard.contains("REDIRECT") {
+                    net.tell(at, r#"{"command":"LOGOUT"}"#);
+                }
+                net.end(at);
+                walker.left.push(at);
+                walker.at = Some(net.login(to as usize, name));
+            }
+            (Some(at), 2..) => {
+                net.say(at, name, i as u64 * 10_000 + walker.said);
+                walker.said += 1;
+            }
+            (None, _) => walker.at = Some(net.login(rng.below(3) as usize, name)),
+        }
+        net.run(rng.below(3));
+    }
+    for (walker, name) in walkers.iter_mut().zip(&names) {
+        walker.at = Some(walker.at.unwrap_or_else(|| net.login(0, name)));
+    }
+    net.run(1500);
+    let all: Vec<u64> = walkers
+        .iter()
+        .enumerate()
+        .flat_map(|(i, w)| (0..w.said).map(move |n| i as u64 * 10_000 + n))
+        .collect();
+    let check = |who: &str, heard: &[u64]| {
+        let mut sorted = heard.to_vec();
+        sorted.sort_unstable();
+        let missing: Vec<_> = all.iter().filter(|n| !sorted.contains(n)).collect();
+        let twice: Vec<_> = sorted.windows(2).filter(|w| w[0] == w[1]).map(|w| w[0]).collect();
+        assert!(sorted == all, "seed {seed}: {who} hears all, once; missing {missing:?}, twice {twice:?}");
+        for i in 0..5 {
+            let own = heard.iter().filter(|n| **n / 10_000 == i);
+            assert!(own.is_sorted(), "seed {seed}: {who} hears {i} in order: {heard:?}");
+        }
+    };
+    for (i, listener) in listeners.iter().enumerate() {
+        check(&format!("listener {i}"), &net.numbers(*listener));
+    }
+    for (walker, name) in walkers.iter_mut().zip(&names) {
+        walker.left.extend(walker.at);
+        let heard: Vec<u64> = walker.left.iter().flat_map(|at| net.numbers(*at)).collect();
+        check(name, &heard);
+    }
+}
+
+#[test]
+fn users_that_walk_at_random_hear_all_once_and_in_order() {
+    (0..10).for_each(random_walk);
 }

@@ -138,6 +138,22 @@ pub const HEARTBEAT: Duration = Duration::from_secs(1);
 pub const SUSPECT: Duration = Duration::from_secs(3);
 /// Silence after which a link between servers is closed.
 pub const SILENCE: Duration = Duration::from_secs(6);
+/// Links that may be proving at once that they are a server's; the oldest gives way. Each costs 3 KiB, and
+/// a server that is one needs no longer than a round trip.
+pub const HANDSHAKES_MAX: usize = 256;
+/// How long one address of a name may take to connect before the next is tried.
+pub const DIAL_ADDRESS: Duration = Duration::from_secs(1);
+/// Names that may wait to be looked up: all addresses that are dialled.
+pub const LOOKUPS_MAX: usize = 4 * SERVERS_MAX;
+/// Bytes read from one peer in one turn. More than from a client: many clients speak through it.
+pub const PEER_TURN_BYTES: usize = 1 << 20;
+/// What the shell asks for as send and receive buffer of a link between servers: 40 MB/s over 100 ms. The
+/// system cuts it to net.core.wmem_max and rmem_max.
+pub const KERNEL_PEER_ASK: usize = 4 << 20;
+/// How often the same trouble with the same address is logged.
+pub const QUIET: Duration = Duration::from_secs(60);
+/// Such troubles that are remembered; what comes above that in a minute is not logged.
+pub const QUIET_MAX: usize = 256;
 /// How long a link between servers may take from connect to its first frame.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
 /// The first wait before a server is dialled again; it doubles, by chance half more or less.
@@ -170,6 +186,21 @@ pub const CLAIM_APPLIED: Duration = Duration::from_secs(2);
 pub const CLAIM_DRY: Duration = Duration::from_millis(100);
 /// How long a server that was told of a peer holds logins until it is in step.
 pub const FIRST_SYNC: Duration = Duration::from_secs(2);
+/// How long a registration waits for the verdicts of all servers, and then for one to keep it.
+pub const REGISTRATION: Duration = Duration::from_millis(500);
+/// How long a claim to a name is remembered of which nothing more was heard: ten times as long as the
+/// server that made it waits for anything.
+pub const REGISTRATION_KEPT: Duration = Duration::from_secs(5);
+/// How long a login of an unknown name waits for servers that may know it: no longer than [`REFUSAL`], so
+/// that its refusal comes no later than that of a wrong secret.
+pub const LOOKUP: Duration = Duration::from_millis(250);
+/// Registrations of one name that lost and are remembered, 24 bytes each; the lowest are kept.
+pub const LOSERS_MAX: usize = 4;
+/// Bytes of registrations, or of their digests, in one frame: small against [`PEER_OUT_BYTES`], so that
+/// messages go between them.
+pub const SYNC_BYTES: usize = 64 << 10;
+/// Signs of life after which a registry's digest is told though nothing changed.
+pub const DIGEST_BEATS: u32 = 5;
 /// Sessions in one frame when a link begins.
 pub const TABLE_ENTRIES: usize = 200;
 /// The least time between two looks at what one name was owed.
@@ -189,3 +220,6 @@ const _: () = assert!(CONTROL_BYTES >= 16 << 10);
 const _: () = assert!(LINE_BYTES_MIN > NAME_CHARS * 12 + SECRET_BYTES * 6 + 256);
 const _: () = assert!(KERNEL_SEND_BYTES >= 8 * KERNEL_SEND_ASK as u64);
 const _: () = assert!(SPANS_MAX >= RUNS_MAX);
+// Each server has a link, and some are dialled; a dozen descriptors are neither's.
+const _: () = assert!(RESERVED_DESCRIPTORS >= SERVERS_MAX as u64 + 48);
+const _: () = assert!(LOOKUP.as_millis() <= REFUSAL.as_millis());

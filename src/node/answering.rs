@@ -115,9 +115,14 @@ impl Node {
 
     /// A peer has a login of a name.
     pub(super) fn on_claim(&mut self, from: PeerId, claim: Claim) {
-        let Claim { entry, verifier } = claim;
+        let Claim { entry, verifier, stamp } = claim;
         self.mesh.clock.hear(entry.generation.at);
         let Some(user) = self.registry.find(&entry.name) else { return self.release_nothing(from, &entry) };
+        if stamp.is_some_and(|stamp| stamp != self.registry.user(user).stamp) {
+            // Its server knows another registration of the name, which wins or loses against ours.
+            self.contradict(from, user);
+            return self.release_nothing(from, &entry);
+        }
         if let Some(bytes) = verifier {
             self.learn_verifier(user, bytes);
         }

@@ -72,8 +72,9 @@ impl Node {
         let names = self.known_mut(user);
         names.put(rec);
         let entry = self.entry_of(user, generation);
-        let verifier = self.registry.user(user).verifier.map(|v| v.bytes());
-        self.mesh.send_all(&PeerMessage::SessionClaim(Claim { entry, verifier }));
+        let known = self.registry.user(user);
+        let (verifier, stamp) = (known.verifier.map(|v| v.bytes()), Some(known.stamp));
+        self.mesh.send_all(&PeerMessage::SessionClaim(Claim { entry, verifier, stamp }));
         let claiming = Claiming {
             user,
             link: link_id,

@@ -33,6 +33,18 @@ counters! {
     sent_bytes,
     /// Names registered.
     registrations,
+    /// Registrations that went on though a server had not answered.
+    registrations_unanswered,
+    /// Registrations answered though no other server had said in time that it keeps them.
+    registrations_single_copy,
+    /// Registrations of other servers learnt here.
+    registrations_learnt,
+    /// Registrations that lost against another server's of the same name.
+    registrations_lost,
+    /// Questions to other servers about names that are not known here.
+    names_asked,
+    /// Registries of other servers found to differ from this one.
+    registries_differed,
     /// Registrations refused.
     registrations_refused,
     /// LOGIN_SUCCESS answers.
@@ -98,6 +110,8 @@ pub enum CloseReason {
     LoginFailed,
     /// A name that cannot be had: answered REGISTER_FAILED.
     RegisterFailed,
+    /// Its name is another's: answered LOGIN_FAILED.
+    NameLost,
     /// An activity under a wrong name or secret: answered AUTHENTICATION_FAIL.
     AuthenticationFail,
     /// The reader fell behind the feed's oldest byte.
@@ -128,7 +142,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, in the order of [`Counters::closed`].
-    pub const ALL: [CloseReason; 20] = [
+    pub const ALL: [CloseReason; 21] = [
         CloseReason::Logout,
         CloseReason::Eof,
         CloseReason::Broken,
@@ -136,6 +150,7 @@ impl CloseReason {
         CloseReason::Invalid,
         CloseReason::LoginFailed,
         CloseReason::RegisterFailed,
+        CloseReason::NameLost,
         CloseReason::AuthenticationFail,
         CloseReason::SlowReader,
         CloseReason::AnswersUnread,
@@ -161,6 +176,7 @@ impl CloseReason {
             CloseReason::Invalid => "invalid_message",
             CloseReason::LoginFailed => "login_failed",
             CloseReason::RegisterFailed => "register_failed",
+            CloseReason::NameLost => "name_lost",
             CloseReason::AuthenticationFail => "authentication_fail",
             CloseReason::SlowReader => "slow_reader",
             CloseReason::AnswersUnread => "answers_unread",

@@ -2,19 +2,21 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::asking::Verdict;
 use super::hashing::Hashed;
 use super::registry::{NO_SLOT, Record};
 use super::sent::Sent;
 use crate::base::feed::Offset;
+use crate::base::hlc::Generation;
 use crate::base::id::{LinkId, UserId};
 use crate::base::spans::Spans;
 use crate::base::time::Time;
 
 /// Where a link is in its life. Later ones are never followed by earlier ones, but for the three that
-/// wait (`Hashing`, `Claiming`, and their ends), which go back and forth before a session starts.
+/// wait (`Hashing`, `Asking`, `Claiming`), which go back and forth before a session starts.
 ///
 /// ```text
-///  New ⇄ Hashing ⇄ Claiming → Silent → Online → Closing → Draining → Gone
+///  New ⇄ Hashing, Asking ⇄ Claiming → Silent → Online → Closing → Draining → Gone
 ///   └────── Refusing ───────────────────────────────┘
 ///  Dialing, or New → Upgrading ──→ Peer → Gone
 /// ```
@@ -26,6 +28,8 @@ pub(super) enum Phase {
     Hashing,
     /// Its name is claimed, or it waits for this server to be in step; its line comes again.
     Claiming,
+    /// Other servers are asked about its name; its line comes again.
+    Asking,
     /// Its refusal waits for its time.
     Refusing,
     /// A session that has not said LOGIN: gets answers, and broadcasts after a while.
@@ -65,12 +69,18 @@ pub(super) struct Aside {
     pub asked_at: Option<Time>,
     /// What the threads found for it.
     pub hashed: Option<Hashed>,
+    /// The registration whose record they look at.
+    pub verifying: Option<Generation>,
+    /// What the other servers said to what it wants.
+    pub verdict: Option<Verdict>,
     /// LOGIN_SUCCESS was written before the login was over: its line, which comes again, was answered.
     pub answered: bool,
     /// It was sent to another server: however it ends, its user moved.
     pub redirected: bool,
     /// Where the feed of a link that is refused or closes ends.
     pub stop_at: Offset,
+    /// That is not known before this own message is exposed.
+    pub after: Option<u64>,
 }
 
 /// Private answers on their way.
@@ -162,6 +172,11 @@ impl Link {
         }
     }
 
+    /// True while it is not known where the feed of a closing link ends.
+    pub fn awaits_own(&self) -> bool {
+        self.aside.as_ref().is_some_and(|aside| aside.after.is_some())
+    }
+
     /// True for a link whose client is in: it hears what is said and may speak.
     pub fn is_session(&self) -> bool {
         matches!(self.phase, Phase::Silent | Phase::Online)
@@ -199,9 +214,12 @@ impl Aside {
             address,
             asked_at: None,
             hashed: None,
+            verifying: None,
+            verdict: None,
             answered: false,
             redirected: false,
             stop_at: Offset::MAX,
+            after: None,
         }
     }
 }

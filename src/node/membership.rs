@@ -8,10 +8,9 @@ use std::net::IpAddr;
 
 use super::link::{Link, Phase};
 use super::mesh::PeerId;
-use super::registry::{NO_SLOT, Verifier};
 use super::{Action, Node, Timer};
-use crate::base::id::{LinkId, ServerId, UserId};
-use crate::base::limits::{HANDSHAKE, REDIAL_FORGET, REDIAL_MAX, REDIAL_MIN, SERVERS_MAX, VERIFIER};
+use crate::base::id::{LinkId, ServerId};
+use crate::base::limits::{HANDSHAKE, REDIAL_FORGET, REDIAL_MAX, REDIAL_MIN, SERVERS_MAX};
 use crate::base::time::Time;
 use crate::wire::peer::{Announce, Known, PeerMessage};
 
@@ -233,16 +232,5 @@ impl Node {
     /// Sessions this server has.
     pub(super) fn load(&self) -> u64 {
         self.links.iter().filter(|(_, link)| link.is_session()).count() as u64
-    }
-
-    /// The fast check of a name's secret, from a peer.
-    pub(super) fn learn_verifier(&mut self, user: UserId, bytes: [u8; 16]) {
-        let now = self.now;
-        let entry = self.registry.user_mut(user);
-        entry.verifier = Some(Verifier::new(bytes));
-        entry.idle_since = now;
-        if entry.newest == NO_SLOT && !std::mem::replace(&mut entry.verifier_set, true) {
-            self.timers.set(now + VERIFIER, Timer::Verifier(user));
-        }
     }
 }

@@ -217,6 +217,13 @@ impl Node {
             PeerMessage::SessionUpdate(update) => self.on_update(from, update),
             PeerMessage::SessionTable(table) => self.on_table(from, table),
             PeerMessage::Synced => self.on_synced(from),
+            PeerMessage::NewRegisterAnnouncement(announcement) => self.on_announcement(from, announcement),
+            PeerMessage::RegisterReply(reply) => self.on_register_reply(from, &reply),
+            PeerMessage::RegistryDigest(digest) => self.on_digest(from, &digest),
+            PeerMessage::RegistryWant(want) => self.on_want(from, want),
+            PeerMessage::RegistrySync(records) => self.on_sync(&records),
+            PeerMessage::NameQuestion(question) => self.on_question(from, &question),
+            PeerMessage::NameAnswer(answer) => self.on_answer(from, &answer),
         }
     }
 
@@ -229,8 +236,7 @@ impl Node {
         let held = hello.held.get(own);
         self.relay_up(from, held, &hello.held);
         self.announce_to(from);
-        self.tell_sessions(from);
-        self.mesh.send(from, &PeerMessage::Synced);
+        self.tell_digest(from, false);
         if self.membership.unsynced_until.is_some() {
             self.sessions.goal.get_or_insert(hello.held.clone());
         }
@@ -255,6 +261,8 @@ impl Node {
             self.home_down(stream);
             self.relay_down(peer_id);
             self.claims_peer_down(peer_id);
+            self.asks_peer_down(peer_id);
+            self.contests_peer_down(peer_id, true);
         }
         self.dial_again(peer.server);
     }
@@ -277,8 +285,11 @@ impl Node {
         }
         while let Some(peer) = self.suspected.pop() {
             self.claims_peer_down(peer);
+            self.asks_peer_down(peer);
+            self.contests_peer_down(peer, false);
         }
         self.mesh.send_all(&PeerMessage::Heartbeat);
+        self.tell_root();
         self.expose();
         self.mesh.beating = !self.mesh.peers.is_empty();
         if self.mesh.beating {

@@ -15,10 +15,12 @@
 //! 5. Sleep until an event or [`Node::timeout`].
 
 mod answering;
+mod asking;
 mod claims;
 mod contract;
 mod counters;
 mod delivery;
+mod digest;
 mod ending;
 mod exchange;
 mod fetching;
@@ -27,11 +29,13 @@ mod guess;
 mod hashing;
 mod link;
 mod membership;
+mod merging;
 mod mesh;
 mod mutation;
 mod names;
 mod peer;
 mod plan;
+mod registration;
 mod registry;
 mod relay;
 mod replica;
@@ -62,13 +66,16 @@ use crate::wire::decode::Decoder;
 use crate::wire::encode;
 use crate::wire::line::Flow;
 use crate::wire::message::{Activity, ClientMessage, Refusal, shorten};
+use asking::Asks;
 use delivery::Delivery;
+use digest::Digests;
 use frontier::Frontier;
 use guess::Guesses;
 use hashing::HashQueue;
 use link::{Link, Phase};
 use membership::Membership;
 use mesh::{Mesh, PeerId};
+use registration::Contests;
 use registry::{Registry, Seed};
 use relay::Relay;
 use replica::Sessions;
@@ -97,6 +104,9 @@ pub struct Node {
     relay: Relay,
     sessions: Sessions,
     frontier: Frontier,
+    contests: Contests,
+    asks: Asks,
+    digests: Digests,
     /// Peers that were just found silent.
     suspected: Vec<PeerId>,
     rng: Rng,
@@ -126,6 +136,9 @@ impl Node {
             relay: Relay::new(seeds.identity.stream, seed),
             sessions: Sessions::default(),
             frontier: Frontier::default(),
+            contests: Contests::default(),
+            asks: Asks::default(),
+            digests: Digests::default(),
             suspected: Vec::new(),
             rng: Rng::new(seeds.chance),
             #[cfg(feature = "mutations")]
@@ -264,7 +277,7 @@ impl Node {
             Some(Phase::Closing | Phase::Draining) if self.at(link_id).is_leaving() => {
                 Reading::Take(self.limits.line_bytes)
             }
-            Some(Phase::Hashing | Phase::Claiming | Phase::Refusing) => Reading::Hold,
+            Some(Phase::Hashing | Phase::Asking | Phase::Claiming | Phase::Refusing) => Reading::Hold,
             Some(Phase::Dialing | Phase::Upgrading) => Reading::Prove,
             Some(Phase::Peer) => Reading::Frames(FRAME_BYTES),
             Some(Phase::Closing | Phase::Draining | Phase::Gone) | None => Reading::Discard,
@@ -347,6 +360,9 @@ impl Node {
                 Timer::Fetch => self.on_fetch_timer(),
                 Timer::Frontier => self.on_frontier_timer(),
                 Timer::Claim(claim) => self.on_claim_timer(claim),
+                Timer::Ask(ask) => self.on_ask_timer(ask),
+                Timer::Registration(stamp) => self.on_registration_timer(stamp),
+                Timer::Kept(stamp) => self.on_kept_timer(stamp),
                 Timer::Away(user) => self.on_away(user),
                 Timer::Verifier(user) => self.on_verifier(user),
             }

@@ -2,6 +2,7 @@
 //! what it has not of our stream, then what it asked for.
 
 use super::Node;
+use super::digest::Syncing;
 use super::link::Phase;
 use crate::base::id::{LinkId, ServerId, StreamId};
 use crate::base::limits::PEER_OUT_BYTES;
@@ -39,6 +40,10 @@ pub(super) struct Peer {
     pub suspect: bool,
     /// What it asked for, one part a stream.
     pub asked: Vec<Fetch>,
+    /// Registrations it is to be sent.
+    pub sync: Option<Syncing>,
+    /// All that was known at the link's begin was told to it.
+    pub told: bool,
 }
 
 impl Peer {
@@ -59,6 +64,8 @@ impl Peer {
             heard_at: now,
             suspect: false,
             asked: Vec::new(),
+            sync: None,
+            told: false,
         }
     }
 }
@@ -86,11 +93,13 @@ impl Node {
 
     /// Makes bytes ready for a peer: what is missing of our stream, then what it asked for.
     fn fill(&mut self, peer_id: PeerId) {
-        let Node { mesh, relay, delivery, .. } = self;
-        let Some(peer) = mesh.peers.get_mut(peer_id.0 as usize) else { return };
-        if peer.out.len() - peer.at >= PEER_OUT_BYTES / 4 {
+        let is_short = |peer: &Peer| peer.out.len() - peer.at < PEER_OUT_BYTES / 4;
+        if !self.mesh.peers.get(peer_id.0 as usize).is_some_and(is_short) {
             return;
         }
+        self.fill_sync(peer_id);
+        let Node { mesh, relay, delivery, .. } = self;
+        let Some(peer) = mesh.peers.get_mut(peer_id.0 as usize) else { return };
         peer.out.drain(..peer.at);
         peer.at = 0;
         let Some(stream) = peer.stream else { return };

@@ -12,7 +12,9 @@ use sha2::Sha256;
 use siphasher::sip::SipHasher13;
 
 use super::names::Names;
+use crate::base::hlc::Generation;
 use crate::base::id::UserId;
+use crate::base::limits::LOSERS_MAX;
 use crate::base::time::Time;
 
 /// A seed for hash tables: chosen by the shell, so that names cannot be chosen to collide and yet a
@@ -71,7 +73,11 @@ impl Verifier {
 pub(super) struct User {
     pub name: Box<str>,
     pub record: Record,
-    /// The fast check, while it is known.
+    /// Its registration's; of two the lower wins.
+    pub stamp: Generation,
+    /// Registrations of the name that lost, the lowest first; at most [`LOSERS_MAX`].
+    pub lost: Box<[Generation]>,
+    /// The fast check of this registration's secret, while it is known.
     pub verifier: Option<Verifier>,
     /// When the last session ended; means something while there is none.
     pub idle_since: Time,
@@ -95,19 +101,39 @@ pub(super) struct Registry {
     seed: Seed,
     mac: Hmac<Sha256>,
     names_max: usize,
+    /// The names again, by a hash that all servers of a network have in common.
+    buckets: Vec<Bucket>,
+    common: Seed,
+}
+
+/// How many buckets of names are compared with other servers'.
+pub(super) const BUCKETS: usize = 256;
+
+/// Some of the names.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bucket {
+    pub users: Vec<u32>,
+    /// The sum of their digests.
+    pub sum: u64,
 }
 
 impl Registry {
     /// An empty registry whose verifiers are made with `key`.
     pub fn new(seed: Seed, key: &[u8; 32], names_max: usize) -> Registry {
-        let mac = Hmac::new_from_slice(key).expect("HMAC takes keys of any length");
-        Registry { users: Vec::new(), index: HashTable::new(), seed, mac, names_max }
+        let mac: Hmac<Sha256> = Hmac::new_from_slice(key).expect("HMAC takes keys of any length");
+        // No verifier is made of bytes without a zero among them.
+        let common = mac.clone().chain_update(b"buckets").finalize().into_bytes();
+        let word = |from: usize| u64::from_le_bytes(std::array::from_fn(|i| common[from + i]));
+        let common = Seed(word(0), word(8));
+        let buckets = vec![Bucket::default(); BUCKETS];
+        Registry { users: Vec::new(), index: HashTable::new(), seed, mac, names_max, buckets, common }
     }
 
     pub fn len(&self) -> usize {
         self.users.len()
     }
 
+    /// No more names may be registered here. Those of other servers are still learnt.
     pub fn is_full(&self) -> bool {
         self.users.len() >= self.names_max.min(NO_SLOT as usize)
     }
@@ -118,13 +144,15 @@ impl Registry {
     }
 
     /// Adds a name that is not there yet.
-    pub fn add(&mut self, now: Time, name: &str, record: Record, verifier: Verifier) -> UserId {
-        debug_assert!(self.find(name).is_none() && !self.is_full());
+    pub fn add(&mut self, now: Time, name: &str, record: Record, stamp: Generation) -> UserId {
+        debug_assert!(self.find(name).is_none());
         let id = self.users.len() as u32;
         self.users.push(User {
             name: name.into(),
             record,
-            verifier: Some(verifier),
+            stamp,
+            lost: Box::default(),
+            verifier: None,
             idle_since: now,
             newest: NO_SLOT,
             names: None,
@@ -134,7 +162,56 @@ impl Registry {
         let (users, seed) = (&self.users, self.seed);
         let rehash = |i: &u32| hash(seed, &users[*i as usize].name);
         self.index.insert_unique(hash(seed, name), id, rehash);
+        let digest = self.digest_of(UserId(id));
+        let bucket = self.bucket_of(name);
+        self.buckets[bucket].users.push(id);
+        self.buckets[bucket].sum = self.buckets[bucket].sum.wrapping_add(digest);
         UserId(id)
+    }
+
+    /// Gives a name another registration, which wins against the one it had, or only other losers.
+    pub fn replace(&mut self, id: UserId, record: Option<(Record, Generation)>, mut lost: Vec<Generation>) {
+        let before = self.digest_of(id);
+        let user = &mut self.users[id.0 as usize];
+        if let Some((record, stamp)) = record {
+            lost.push(user.stamp);
+            (user.record, user.stamp, user.verifier) = (record, stamp, None);
+        }
+        lost.extend(&user.lost);
+        lost.retain(|stamp| *stamp != user.stamp);
+        lost.sort_unstable();
+        lost.dedup();
+        lost.truncate(LOSERS_MAX);
+        user.lost = lost.into();
+        let bucket = self.bucket_of(&self.users[id.0 as usize].name);
+        let after = self.digest_of(id);
+        let sum = &mut self.buckets[bucket].sum;
+        *sum = sum.wrapping_sub(before).wrapping_add(after);
+    }
+
+    /// What this name adds to its bucket's digest.
+    pub fn digest_of(&self, id: UserId) -> u64 {
+        let user = self.user(id);
+        let mut hasher = self.common.build_hasher();
+        hasher.write(user.name.as_bytes());
+        for stamp in [user.stamp].iter().chain(&user.lost) {
+            hasher.write(&stamp.at.0.to_le_bytes());
+            hasher.write(&stamp.by.0);
+        }
+        hasher.finish()
+    }
+
+    fn bucket_of(&self, name: &str) -> usize {
+        hash(self.common, name) as usize % BUCKETS
+    }
+
+    pub fn buckets(&self) -> &[Bucket] {
+        &self.buckets
+    }
+
+    /// The digest of all names: equal registries have equal ones, whatever came first.
+    pub fn root(&self) -> u64 {
+        self.buckets.iter().fold(0, |root: u64, bucket| root.wrapping_add(bucket.sum))
     }
 
     pub fn user(&self, id: UserId) -> &User {
@@ -171,6 +248,8 @@ fn hash(seed: Seed, name: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::hlc::Hlc;
+    use crate::base::id::ServerId;
 
     #[test]
     fn names_are_found_and_verifiers_tell_pairs_apart() {
@@ -178,13 +257,13 @@ mod tests {
         let record = Record { salt: [0; 16], digest: [0; 32], kib: 8, passes: 1 };
         for i in 0..1000 {
             let name = format!("user{i}");
-            let verifier = registry.verifier(&name, "s");
-            assert_eq!(registry.add(Time::START, &name, record.clone(), verifier), UserId(i));
+            let stamp = Generation { at: Hlc(u64::from(i)), by: ServerId([1; 16]) };
+            assert_eq!(registry.add(Time::START, &name, record.clone(), stamp), UserId(i));
         }
         assert!(registry.is_full());
         assert_eq!(registry.find("user77"), Some(UserId(77)));
         assert_eq!(registry.find("user1000"), None);
-        let known = registry.user(UserId(5)).verifier.unwrap();
+        let known = registry.verifier("user5", "s");
         assert!(known.matches(&registry.verifier("user5", "s")));
         assert!(!known.matches(&registry.verifier("user5", "S")));
         assert!(!registry.verifier("ab", "c").matches(&registry.verifier("a", "bc")));

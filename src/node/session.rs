@@ -2,6 +2,7 @@
 
 use zeroize::Zeroizing;
 
+use super::asking::Verdict;
 use super::counters::CloseReason;
 use super::hashing::{HashJob, HashTask, Hashed};
 use super::link::{Phase, Who};
@@ -31,9 +32,15 @@ impl Node {
             let info = "this connection is logged in; LOGOUT, then register on a new one";
             return self.reply_and_close(link_id, "INVALID_MESSAGE", info, CloseReason::Invalid);
         }
+        let verdict = self.at_mut(link_id).aside.as_mut().and_then(|aside| aside.verdict.take());
+        if let Some(Verdict::Registered(user, stamp)) = verdict
+            && self.registry.user(user).stamp == stamp
+        {
+            return self.register_success(link_id, user);
+        }
         let refusal = match refuse_name(name).or_else(|| refuse_secret(secret)) {
             Some(why) => Some(why),
-            None if self.registry.find(name).is_some() => {
+            None if verdict.is_some() || self.registry.find(name).is_some() => {
                 Some(format!("{name} is already registered with the system"))
             }
             None if self.registry.is_full() => {
@@ -45,12 +52,21 @@ impl Node {
             self.counters.registrations_refused += 1;
             return self.reply_and_close(link_id, "REGISTER_FAILED", &why, CloseReason::RegisterFailed);
         }
+        if self.is_contested(name) {
+            return self.await_contest(link_id, name);
+        }
         let Some(record) = self.at_mut(link_id).made() else {
             let task = HashTask::Make { kib: self.limits.hash_kib, passes: self.limits.hash_passes };
             return self.hash(link_id, secret, task);
         };
-        let verifier = self.registry.verifier(name, secret);
-        let user = self.registry.add(self.now, name, record, verifier);
+        match self.claim_name(link_id, name, secret, record) {
+            Some(user) => self.register_success(link_id, user),
+            None => Flow::Again,
+        }
+    }
+
+    fn register_success(&mut self, link_id: LinkId, user: UserId) -> Flow {
+        let name = self.registry.user(user).name.clone();
         self.counters.registrations += 1;
         log::debug!("link {link_id}: registered {name:?}");
         self.start_registered(link_id, user);
@@ -192,6 +208,7 @@ impl Node {
         }
         let link = self.at_mut(link_id);
         let hashed = link.aside.as_mut().and_then(|aside| aside.hashed.take());
+        let verifying = link.aside.as_mut().and_then(|aside| aside.verifying.take());
         let address = link.aside.as_ref().expect("a link that is no session has one").address;
         if let Some(wait) = self.guesses.wait(self.now, address, name) {
             self.counters.logins_limited += 1;
@@ -201,7 +218,12 @@ impl Node {
             ));
         }
         let user = self.registry.find(name);
+        if user.is_none() && self.ask_around(link_id, name) {
+            return Admission::Later;
+        }
         let verifier = self.registry.verifier(name, secret);
+        // What a thread found of a record that lost against another meanwhile says nothing.
+        let hashed = hashed.filter(|_| verifying == user.map(|user| self.registry.user(user).stamp));
         if let (Some(user), Some(Hashed::Verified(true))) = (user, &hashed) {
             self.registry.user_mut(user).verifier = Some(verifier);
         }
@@ -210,7 +232,12 @@ impl Node {
         match right {
             Some((user, Some(true))) => Admission::User(user),
             Some((user, None)) if hashed.is_none() && secret.len() <= SECRET_BYTES => {
-                self.hash(link_id, secret, HashTask::Verify(self.registry.user(user).record.clone()));
+                let user = self.registry.user(user);
+                let (stamp, task) = (user.stamp, HashTask::Verify(user.record.clone()));
+                self.hash(link_id, secret, task);
+                if let Some(aside) = self.at_mut(link_id).aside.as_mut() {
+                    aside.verifying = Some(stamp);
+                }
                 Admission::Later
             }
             _ => {
@@ -227,7 +254,7 @@ impl Node {
         let link = self.at_mut(link_id);
         link.phase = Phase::Hashing;
         let aside = link.aside.as_mut().expect("a link that is no session has one");
-        aside.asked_at = Some(now);
+        aside.asked_at.get_or_insert(now);
         let address = aside.address;
         let secret = Zeroizing::new(secret.as_bytes().to_vec());
         self.hashes.push(address, HashJob { link: link_id, secret, task });

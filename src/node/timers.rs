@@ -39,6 +39,12 @@ pub(super) enum Timer {
     Frontier,
     /// A claim, ours or another's, may have waited long enough.
     Claim(Generation),
+    /// What is asked about a name may have been asked for long enough.
+    Ask(u64),
+    /// A registration of ours may have waited long enough.
+    Registration(Generation),
+    /// A peer's claim to a name may be forgotten.
+    Kept(Generation),
     /// Logins wait no longer for the first peer's knowledge.
     FirstSync,
     /// What this name was owed may have grown too old.
@@ -47,7 +53,7 @@ pub(super) enum Timer {
     Verifier(UserId),
 }
 
-const KINDS: usize = 16;
+const KINDS: usize = 19;
 /// Places a queue keeps when it is empty.
 const CAPACITY_KEPT: usize = 256;
 
@@ -70,6 +76,9 @@ impl Timer {
             Timer::Fetch => 13,
             Timer::Frontier => 14,
             Timer::Claim(_) => 15,
+            Timer::Ask(_) => 16,
+            Timer::Registration(_) => 17,
+            Timer::Kept(_) => 18,
         }
     }
 }

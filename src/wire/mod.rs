@@ -6,3 +6,4 @@ pub mod frame;
 pub mod line;
 pub mod message;
 pub mod peer;
+pub mod registration;

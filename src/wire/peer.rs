@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::hlc::{Generation, Hlc};
 use crate::base::id::{ServerId, StreamId};
 use crate::base::vector::Vector;
+use crate::wire::registration::{Announcement, Answer, Digest, Question, RegisterReply, Registration, Want};
 
 /// One control message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,20 @@ pub enum PeerMessage {
     SessionTable(Table),
     /// All I know was told: the link is in step.
     Synced,
+    /// A name is claimed, committed, or its claim is given up.
+    NewRegisterAnnouncement(Announcement),
+    /// The answer to a claim or a commit.
+    RegisterReply(RegisterReply),
+    /// What my registry holds.
+    RegistryDigest(Digest),
+    /// What I lack of yours.
+    RegistryWant(Want),
+    /// Registrations.
+    RegistrySync(Vec<Registration>),
+    /// Who has this name?
+    NameQuestion(Question),
+    /// The answer.
+    NameAnswer(Answer),
 }
 
 /// See [`PeerMessage::ServerHello`].
@@ -154,6 +169,9 @@ pub struct Claim {
     /// The fast verifier of the name's secret.
     #[serde(default, with = "digits_or_none")]
     pub verifier: Option<[u8; 16]>,
+    /// The registration that the verifier is of.
+    #[serde(default)]
+    pub stamp: Option<Generation>,
 }
 
 /// See [`PeerMessage::SessionRelease`].
@@ -219,7 +237,8 @@ pub mod digits {
     use crate::base::id::hex;
 
     pub(super) fn text(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        let digit = |n: u8| char::from(b"0123456789abcdef"[usize::from(n)]);
+        bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
     }
 
     /// Writes them.

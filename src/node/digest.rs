@@ -1,0 +1,162 @@
+//! How two registries become one.
+//!
+//! Names fall into 256 buckets by a hash that a network has in common. When a link begins, both sides send
+//! the digest of each bucket; who sees another one than its own sends what it has of that bucket, as 8 bytes
+//! a name, and gets the rest. A newcomer has nothing and gets all. Only then is it told of sessions, and
+//! that it is in step. Later the digest of all names goes along with the signs of life when it changed, so
+//! that what was missed is found within seconds.
+
+use std::collections::VecDeque;
+
+use super::Node;
+use super::mesh::PeerId;
+use super::registry::Bucket;
+use crate::base::hlc::Generation;
+use crate::base::id::UserId;
+use crate::base::limits::{DIGEST_BEATS, SYNC_BYTES};
+use crate::wire::peer::PeerMessage;
+use crate::wire::registration::{Digest, Registration, Want};
+
+/// What peers were told of this registry.
+#[derive(Debug, Default)]
+pub(super) struct Digests {
+    told: u64,
+    beats: u32,
+}
+
+/// Registrations a peer is to be sent.
+#[derive(Debug, Default)]
+pub(super) struct Syncing {
+    /// Buckets, each with the digests of what the peer has of it, in order.
+    wants: VecDeque<(u8, Vec<u64>)>,
+    /// How far the first of them was sent.
+    at: usize,
+    /// No more will be asked for.
+    is_all: bool,
+}
+
+/// Bytes of a registration in a frame but for its name, about.
+const RECORD_BYTES: usize = 320;
+/// Bytes of a digest in a frame.
+const DIGEST_BYTES: usize = 21;
+
+impl Node {
+    /// The digest of all registrations. Servers that have the same ones have equal digests.
+    pub fn registry_digest(&self) -> u64 {
+        self.registry.root()
+    }
+
+    /// The stamp of a name's registration, if it is known here.
+    pub fn registered(&self, name: &str) -> Option<Generation> {
+        self.registry.find(name).map(|user| self.registry.user(user).stamp)
+    }
+
+    /// Tells a peer what the registry holds.
+    pub(super) fn tell_digest(&mut self, to: PeerId, ask: bool) {
+        let buckets = self.registry.buckets().iter().map(summary).collect();
+        let digest = Digest { root: self.registry.root(), buckets, ask };
+        self.mesh.send(to, &PeerMessage::RegistryDigest(digest));
+    }
+
+    /// Tells all peers the digest of all names, when it changed or was not told for a while.
+    pub(super) fn tell_root(&mut self) {
+        let root = self.registry.root();
+        self.digests.beats += 1;
+        if root != self.digests.told || self.digests.beats >= DIGEST_BEATS {
+            self.digests = Digests { told: root, beats: 0 };
+            let digest = Digest { root, buckets: Vec::new(), ask: false };
+            self.mesh.send_all(&PeerMessage::RegistryDigest(digest));
+        }
+    }
+
+    pub(super) fn on_digest(&mut self, from: PeerId, theirs: &Digest) {
+        if theirs.ask {
+            self.tell_digest(from, false);
+        }
+        if !theirs.buckets.is_empty() {
+            return self.want_names(from, theirs);
+        }
+        if theirs.root != self.registry.root() {
+            self.counters.registries_differed += 1;
+            self.tell_digest(from, true);
+        }
+    }
+
+    /// Asks a peer for what is missing here of its names, also when that is nothing.
+    fn want_names(&mut self, from: PeerId, theirs: &Digest) {
+        let mut want = Want::default();
+        let mut bytes = 0;
+        for i in 0..self.registry.buckets().len().min(theirs.buckets.len()) {
+            let bucket = &self.registry.buckets()[i];
+            if theirs.buckets[i] == summary(bucket) || theirs.buckets[i].0 == 0 {
+                continue;
+            }
+            let have: Vec<u64> = bucket.users.iter().map(|u| self.registry.digest_of(UserId(*u))).collect();
+            bytes += DIGEST_BYTES * (1 + have.len());
+            want.buckets.push((i as u8, have));
+            if bytes >= SYNC_BYTES {
+                bytes = 0;
+                self.mesh.send(from, &PeerMessage::RegistryWant(std::mem::take(&mut want)));
+            }
+        }
+        want.last = true;
+        self.mesh.send(from, &PeerMessage::RegistryWant(want));
+    }
+
+    pub(super) fn on_want(&mut self, from: PeerId, want: Want) {
+        let n = self.registry.buckets().len();
+        let Some(peer) = self.mesh.get_mut(from) else { return };
+        let sync = peer.sync.get_or_insert_default();
+        for (bucket, mut have) in want.buckets.into_iter().filter(|(bucket, _)| usize::from(*bucket) < n) {
+            have.sort_unstable();
+            sync.wants.push_back((bucket, have));
+        }
+        sync.is_all = want.last;
+    }
+
+    /// Makes the next registrations ready that a peer is to be sent, one frame of them.
+    pub(super) fn fill_sync(&mut self, peer_id: PeerId) {
+        let Some(peer) = self.mesh.peers.get_mut(peer_id.0 as usize) else { return };
+        let Some(mut sync) = peer.sync.take() else { return };
+        let mut records: Vec<Registration> = Vec::new();
+        let mut bytes = 0;
+        while let Some((bucket, have)) = sync.wants.front().filter(|_| bytes < SYNC_BYTES) {
+            let users = &self.registry.buckets()[usize::from(*bucket)].users;
+            let Some(user) = users.get(sync.at).map(|user| UserId(*user)) else {
+                sync.wants.pop_front();
+                sync.at = 0;
+                continue;
+            };
+            sync.at += 1;
+            if have.binary_search(&self.registry.digest_of(user)).is_err() {
+                let record = self.registration_of(user);
+                bytes += RECORD_BYTES + record.name.len();
+                records.push(record);
+            }
+        }
+        if !records.is_empty() {
+            self.mesh.send(peer_id, &PeerMessage::RegistrySync(records));
+        }
+        if !sync.wants.is_empty() || !sync.is_all {
+            if let Some(peer) = self.mesh.peers.get_mut(peer_id.0 as usize) {
+                peer.sync = Some(sync);
+            }
+            return;
+        }
+        // All names are on their way, so what is said of their sessions will be understood.
+        if self.mesh.get_mut(peer_id).is_some_and(|peer| !std::mem::replace(&mut peer.told, true)) {
+            self.tell_sessions(peer_id);
+            self.mesh.send(peer_id, &PeerMessage::Synced);
+        }
+    }
+
+    pub(super) fn on_sync(&mut self, records: &[Registration]) {
+        for record in records {
+            self.merge_registration(record);
+        }
+    }
+}
+
+fn summary(bucket: &Bucket) -> (u32, u64) {
+    (bucket.users.len() as u32, bucket.sum)
+}
