@@ -3,6 +3,8 @@
 //! Existing scripts write some flags with one dash and two letters (`-lp 3780`). They are turned into
 //! their long forms before clap sees them.
 
+mod sim;
+
 use std::ffi::OsString;
 use std::io::Write;
 use std::net::IpAddr;
@@ -41,6 +43,8 @@ enum Command {
     /// Talk and listen: each line of input is said to everybody, each line heard is printed
     #[command(after_help = CLIENT_HELP)]
     Client(ClientArgs),
+    /// Run whole networks of servers in virtual time, with faults, and check what they promise
+    Sim(sim::SimArgs),
 }
 
 const SERVER_HELP: &str = "\
@@ -168,10 +172,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    // Whole networks log more than anybody reads.
+    let level = if matches!(cli.command, Command::Sim(_)) { "off" } else { "info" };
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
     match cli.command {
         Command::Server(args) => server(*args),
         Command::Client(args) => client(args),
+        Command::Sim(args) => sim::run(&args),
     }
 }
 
