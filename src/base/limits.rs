@@ -166,10 +166,11 @@ pub const REDIAL_FORGET: Duration = Duration::from_secs(3600);
 pub const SECOND_COPY: Duration = Duration::from_millis(50);
 /// Bytes of own messages that wait so; above it clients are not read.
 pub const UNEXPOSED_BYTES: usize = 4 << 20;
-/// How often servers tell each other what they hold and how far their sessions are.
-pub const FRONTIER: Duration = Duration::from_millis(250);
+/// How old what servers tell each other of themselves gets at most: a crash repeats no more talk than that.
+/// A little is left for the way.
+pub const FRONTIER: Duration = Duration::from_millis(240);
 /// How long a client's kernel has to confirm before its session is named there as behind: nearly all have
-/// a shorter way. It is part of that time, so a crash repeats no more than that.
+/// a shorter way.
 pub const FRONTIER_LAG: Duration = Duration::from_millis(50);
 /// How long a message waits for what its sender said before on another server.
 pub const PREV_WAIT: Duration = Duration::from_secs(2);
