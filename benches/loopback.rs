@@ -8,7 +8,6 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::thread;
 
-use activitystreamer::base::limits::Limits;
 use activitystreamer::server::{Options, Server};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
