@@ -141,6 +141,9 @@ pub const SILENCE: Duration = Duration::from_secs(6);
 /// Links that may be proving at once that they are a server's; the oldest gives way. Each costs 3 KiB, and
 /// a server that is one needs no longer than a round trip.
 pub const HANDSHAKES_MAX: usize = 256;
+/// Links whose proof is looked at in one turn: each takes up to 0.2 ms, and the talk must go on while
+/// strangers begin proofs.
+pub const TURN_PROOFS: usize = 8;
 /// How long one address of a name may take to connect before the next is tried.
 pub const DIAL_ADDRESS: Duration = Duration::from_secs(1);
 /// Names that may wait to be looked up: all addresses that are dialled.
