@@ -8,8 +8,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::thread;
 
-use activitystreamer::base::limits::Limits;
-use activitystreamer::server::{Bind, Options, Server};
+use activitystreamer::server::{Options, Server};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 const LOGIN: &[u8] = b"{\"command\":\"LOGIN\",\"username\":\"anonymous\"}\n";
@@ -18,7 +17,7 @@ const LOGIN: &[u8] = b"{\"command\":\"LOGIN\",\"username\":\"anonymous\"}\n";
 fn server() -> SocketAddr {
     let (tell, told) = mpsc::channel();
     thread::spawn(move || {
-        let options = Options { bind: Bind::Loopback, port: 0, limits: Limits::default() };
+        let options = Options::default();
         let server = Server::new(&options).expect("a free port");
         tell.send(server.addresses().next().expect("it listens")).expect("the bench waits");
         server.run()

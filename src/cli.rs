@@ -6,13 +6,16 @@
 use std::ffi::OsString;
 use std::io::Write;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use zeroize::Zeroizing;
 
 use crate::base::limits::{LINE_BYTES_MAX, LINE_BYTES_MIN, Limits};
 use crate::client;
+use crate::server::secret::{DATA_DIR, Source};
 use crate::server::{Bind, Options, Server};
 
 /// The port of servers since the first of them.
@@ -34,7 +37,7 @@ struct Cli {
 enum Command {
     /// Run a server
     #[command(after_help = SERVER_HELP)]
-    Server(ServerArgs),
+    Server(Box<ServerArgs>),
     /// Talk and listen: each line of input is said to everybody, each line heard is printed
     #[command(after_help = CLIENT_HELP)]
     Client(ClientArgs),
@@ -43,8 +46,13 @@ enum Command {
 const SERVER_HELP: &str = "\
 Try it: `activitystreamer server`, then in two other terminals `activitystreamer client -u NAME`.
 
+A network: start the other servers in the same folder, say `activitystreamer server -lp 3781 -rh localhost`. \
+They have the same cluster secret then. On another machine give the secret, which the first server keeps in \
+activitystreamer-data/cluster.secret, by --secret-file, and the name under which the others reach that machine \
+by -lh. A server that cannot join serves its clients, and goes on trying.
+
 Sizes are bytes and may end in K, M or G (times 1024). Durations are seconds, or like 500ms, 10m, 1h. The \
-flags -lp and -lh may be written with one dash.
+flags -lp, -lh, -rp and -rh may be written with one dash.
 
 The log goes to standard error; RUST_LOG=debug shows more of it, RUST_LOG=warn less. SIGUSR1 logs what was \
 counted. SIGTERM and SIGINT stop the server: clients get what they are owed, for at most 2 s; a second signal \
@@ -103,15 +111,26 @@ struct ServerArgs {
     /// Passwords hashed at the same time
     #[arg(long, value_name = "N", default_value_t = Limits::default().hash_threads as u16, value_parser = clap::value_parser!(u16).range(1..=64))]
     hash_threads: u16,
-    /// A server of the network to join: not yet, this version is one server [-rh]
-    #[arg(long, alias = "rh", hide = true)]
+    /// A server of the network to join; the others are learned from it. It is tried until it is there [-rh]
+    #[arg(long, alias = "rh", value_name = "HOST", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     remote_host: Option<String>,
-    #[arg(long, alias = "rp", hide = true)]
+    /// Its port [default: 3780] [-rp]
+    #[arg(long, alias = "rp", value_name = "PORT", requires = "remote_host", value_parser = clap::value_parser!(u16).range(1..))]
     remote_port: Option<u16>,
-    #[arg(short, long, hide = true)]
-    secret: Option<String>,
-    #[arg(short, long, hide = true)]
-    announce_ms: Option<u64>,
+    /// The cluster secret, which all servers of a network have. Others on this machine see what stands on a
+    /// command line; better keep it in a file
+    #[arg(short, long, value_name = "SECRET", conflicts_with = "secret_file", value_parser = hidden)]
+    secret: Option<Zeroizing<String>>,
+    /// A file with the cluster secret and nothing else
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    /// Folder where a cluster secret is made and kept if none is given. With -lp 0 and without this flag
+    /// nothing is kept [default: activitystreamer-data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Milliseconds between two announces of this server's load to the others
+    #[arg(short, long = "announce", alias = "announce-ms", value_name = "MS", default_value_t = 5000, value_parser = clap::value_parser!(u64).range(100..=600_000))]
+    announce: u64,
 }
 
 #[derive(Debug, Args)]
@@ -151,7 +170,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
     match cli.command {
-        Command::Server(args) => server(&args),
+        Command::Server(args) => server(*args),
         Command::Client(args) => client(args),
     }
 }
@@ -168,7 +187,7 @@ fn old_flags(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     args.into_iter().map(long).collect()
 }
 
-fn server(args: &ServerArgs) -> ExitCode {
+fn server(args: ServerArgs) -> ExitCode {
     let options = match args.options() {
         Ok(options) => options,
         Err(why) => {
@@ -176,21 +195,15 @@ fn server(args: &ServerArgs) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    for (flag, given) in [("-s", args.secret.is_some()), ("-a", args.announce_ms.is_some())] {
-        if given {
-            log::warn!("{flag} is for networks of servers; this version is one server, so it has no effect");
-        }
-    }
     let server = match Server::new(&options) {
         Ok(server) => server,
         Err(error) => {
-            eprintln!(
-                "error: cannot listen on port {}: {error}; -lp chooses another, -lp 0 a free one",
-                options.port
-            );
+            eprintln!("error: {error}");
             return ExitCode::FAILURE;
         }
     };
+    // The server has its keys; the secret is wiped.
+    drop(options);
     for address in server.addresses() {
         // For scripts; that nobody reads it is no reason to stop.
         let _ = writeln!(std::io::stdout(), "listening on {address}");
@@ -205,12 +218,7 @@ fn server(args: &ServerArgs) -> ExitCode {
 }
 
 impl ServerArgs {
-    fn options(&self) -> Result<Options, String> {
-        if self.remote_host.is_some() || self.remote_port.is_some() {
-            return Err(
-                "-rh and -rp join a network of servers; this version is one server, so leave them out".into(),
-            );
-        }
+    fn options(self) -> Result<Options, String> {
         if !(LINE_BYTES_MIN..=LINE_BYTES_MAX).contains(&self.line_bytes) {
             return Err(format!(
                 "--line-bytes {} is out of range; it goes from {LINE_BYTES_MIN} to {LINE_BYTES_MAX}",
@@ -243,7 +251,22 @@ impl ServerArgs {
             hash_passes: self.hash_passes,
             hash_threads: usize::from(self.hash_threads),
         };
-        Ok(Options { bind, port: self.local_port, limits })
+        let kept = self.data_dir.clone().unwrap_or_else(|| PathBuf::from(DATA_DIR));
+        let secret = match (self.secret, self.secret_file) {
+            (Some(secret), _) => Source::Given(secret),
+            (None, Some(file)) => Source::File(file),
+            (None, None) if self.local_port == 0 && self.data_dir.is_none() => Source::Ephemeral(kept),
+            (None, None) => Source::Kept(kept),
+        };
+        Ok(Options {
+            bind,
+            port: self.local_port,
+            hostname: self.local_host.unwrap_or_else(|| "localhost".to_owned()),
+            join: self.remote_host.map(|host| (host, self.remote_port.unwrap_or(PORT))),
+            secret,
+            announce: Duration::from_millis(self.announce),
+            limits,
+        })
     }
 }
 
@@ -258,6 +281,12 @@ fn client(args: ClientArgs) -> ExitCode {
         count: args.count,
     };
     client::run(&options, std::io::stdin(), std::io::stdout()).into()
+}
+
+/// A secret, wiped when it is dropped.
+#[expect(clippy::unnecessary_wraps, reason = "clap asks for it")]
+fn hidden(text: &str) -> Result<Zeroizing<String>, String> {
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 fn size(text: &str) -> Result<usize, String> {
@@ -319,8 +348,14 @@ mod tests {
 
     #[test]
     fn old_flags_work_as_written() {
-        let server = options("as server -lp 4000 -lh localhost -s secret -a 1000").unwrap();
+        let line = "as server -lp 4000 -lh localhost -rh other -rp 4001 -s secret -a 1000";
+        let server = options(line).unwrap();
         assert_eq!((server.port, server.bind), (4000, Bind::Loopback));
+        assert_eq!(
+            (server.join, server.announce),
+            (Some(("other".to_owned(), 4001)), Duration::from_secs(1))
+        );
+        assert!(matches!(server.secret, Source::Given(secret) if *secret == "secret"));
         let Command::Client(client) =
             parse("as client -u bob -s sek -rh host -rp 4001 -lp=77").unwrap().command
         else {
@@ -340,6 +375,19 @@ mod tests {
     }
 
     #[test]
+    fn where_the_cluster_secret_is_follows_from_four_flags() {
+        let secret = |line: &str| format!("{:?}", options(line).unwrap().secret);
+        assert_eq!(secret("as server"), "Kept(\"activitystreamer-data\")");
+        assert_eq!(secret("as server -lp 0"), "Ephemeral(\"activitystreamer-data\")");
+        assert_eq!(secret("as server -lp 0 --data-dir d"), "Kept(\"d\")");
+        assert_eq!(secret("as server --secret-file f --data-dir d"), "File(\"f\")");
+        assert_eq!(secret("as server -s sek"), "Given(..)");
+        assert!(!format!("{:?}", options("as server -s sek").unwrap()).contains("sek"));
+        let joins = |line: &str| options(line).unwrap().join;
+        assert_eq!((joins("as server"), joins("as server -rh h")), (None, Some(("h".to_owned(), 3780))));
+    }
+
+    #[test]
     fn wrong_values_are_refused_with_what_to_do() {
         for (line, hint) in [
             ("as server --line-bytes 1", "from 4096"),
@@ -347,7 +395,10 @@ mod tests {
             ("as server --feed-bytes 9X", "K, M or G"),
             ("as server --away soon", "number of seconds"),
             ("as server --hash-kib 1", "8.."),
-            ("as server -rh other", "one server"),
+            ("as server -rp 4000", "--remote-host"),
+            ("as server -rh other -rp 0", "1..65535"),
+            ("as server -a 99", "100..=600000"),
+            ("as server -s x --secret-file y", "cannot be used with"),
             ("as server -lp 70000", "65535"),
         ] {
             let error = options(line).unwrap_err();

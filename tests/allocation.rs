@@ -16,7 +16,7 @@ use activitystreamer::base::id::LinkId;
 use activitystreamer::base::limits::Limits;
 use activitystreamer::base::time::Time;
 use activitystreamer::node::{Input, Node, Seeds};
-use activitystreamer::server::{Bind, Options, Server};
+use activitystreamer::server::{Options, Server};
 
 struct Counting;
 
@@ -111,7 +111,7 @@ fn a_server_with_sockets_allocates_nothing_for_a_message_or_a_recipient() {
     let (tell, told) = mpsc::channel::<SocketAddr>();
     std::thread::spawn(move || {
         let limits = Limits { feed_bytes: 1 << 20, line_bytes: 1 << 16, ..Limits::default() };
-        let options = Options { bind: Bind::Loopback, port: 0, limits };
+        let options = Options { limits, ..Options::default() };
         let server = Server::new(&options).expect("a port on loopback");
         tell.send(server.addresses().next().expect("an address")).expect("the test waits");
         COUNTED.set(Some(&ALLOCATIONS));

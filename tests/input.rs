@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use activitystreamer::base::limits::Limits;
-use activitystreamer::server::{Bind, Options, Server};
+use activitystreamer::server::{Options, Server};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -14,8 +14,7 @@ fn server() -> SocketAddr {
     let (tell, told) = mpsc::channel();
     std::thread::spawn(move || {
         let limits = Limits { hash_kib: 8, hash_passes: 1, ..Limits::default() };
-        let server =
-            Server::new(&Options { bind: Bind::Loopback, port: 0, limits }).expect("a port on loopback");
+        let server = Server::new(&Options { limits, ..Options::default() }).expect("a port on loopback");
         tell.send(server.addresses().next().expect("an address")).expect("the test waits");
         server.run().expect("the loop runs");
     });

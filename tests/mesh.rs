@@ -10,7 +10,7 @@ use activitystreamer::base::limits::Limits;
 use activitystreamer::base::time::Time;
 use activitystreamer::node::{Action, HashTask, Hashed, Input, Node, Reading, Record, Seeds};
 use activitystreamer::wire::frame::Frames;
-use activitystreamer::wire::line::{Flow, Lines, Split};
+use activitystreamer::wire::line::{Lines, Split};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -26,6 +26,8 @@ struct End {
     sent: Vec<u8>,
     heard: String,
     closed: bool,
+    /// The client has no more to say.
+    ended: bool,
     unacknowledged: u64,
 }
 
@@ -61,6 +63,10 @@ impl Net {
         }
         self.nodes.push(Some(node));
         self.ids.push(seeds.identity);
+    }
+
+    fn node(&mut self, i: usize) -> &mut Node {
+        self.nodes[i].as_mut().unwrap()
     }
 
     fn kill(&mut self, i: usize) {
@@ -121,6 +127,11 @@ impl Net {
         self.ends.remove(&client);
         let input = Input::Closed { link: client.1, unacknowledged };
         self.nodes[client.0].as_mut().unwrap().handle(self.now, input);
+    }
+
+    /// The client ends its side and reads on.
+    fn end(&mut self, client: (usize, LinkId)) {
+        self.ends.get_mut(&client).unwrap().ended = true;
     }
 
     fn heard(&mut self, client: (usize, LinkId)) -> String {
@@ -200,6 +211,11 @@ impl Net {
             Reading::Hold | Reading::Prove => end.arrived = bytes,
             Reading::Discard => {}
         }
+        let is_over = end.ended && end.arrived.is_empty() && end.lines.is_empty();
+        if is_over && !matches!(node.reading(link), Reading::Hold | Reading::Prove) {
+            end.ended = false;
+            node.handle(now, Input::Eof(link));
+        }
     }
 
     fn actions(&mut self, i: usize) -> bool {
@@ -235,9 +251,8 @@ impl Net {
                     let links: Vec<_> = self.ends.keys().filter(|(s, _)| *s == i).map(|k| k.1).collect();
                     links.into_iter().for_each(|link| self.read(i, link));
                 }
-                Action::Shutdown(link) => {
-                    self.nodes[i].as_mut().unwrap().handle(now, Input::Eof(link));
-                }
+                // These clients end their side only when their test says so.
+                Action::Shutdown(_) => {}
                 Action::Close(link) => {
                     let other = self.ends.get_mut(&(i, link)).and_then(|end| {
                         end.closed = true;
@@ -383,4 +398,200 @@ fn a_user_of_a_killed_server_goes_on_elsewhere() {
     let bob = net.login(2, "bob");
     net.run(100);
     assert_eq!(net.numbers(bob), [5, 6, 7, 8, 9]);
+}
+
+#[test]
+fn a_session_that_is_sent_elsewhere_moves_whatever_it_says_then() {
+    for goodbye in ["LOGOUT", "EOF"] {
+        let mut net = Net::new(2);
+        net.name("bob");
+        let (listener, talker) = (net.login(1, "anonymous"), net.login(0, "anonymous"));
+        let bob = net.login(0, "bob");
+        net.run(10);
+        net.say(bob, "bob", 1);
+        net.run(5);
+        let now = net.now;
+        net.node(0).redirect(now, bob.1, "localhost", 2);
+        net.run(2);
+        assert!(
+            net.ends[&bob]
+                .heard
+                .ends_with("{\"command\":\"REDIRECT\",\"hostname\":\"localhost\",\"port\":2}\n")
+        );
+        assert_eq!(net.numbers(bob), [1]);
+        // What it still says on the old connection counts, and comes before what it says on the new one.
+        let moved = net.login(1, "bob");
+        net.say(moved, "bob", 3);
+        net.run(20);
+        net.say(bob, "bob", 2);
+        net.say(talker, "anonymous", 50);
+        net.run(1);
+        match goodbye {
+            "LOGOUT" => net.tell(bob, r#"{"command":"LOGOUT"}"#),
+            _ => net.break_off(bob, 0),
+        }
+        net.run(200);
+        assert_eq!(net.numbers(listener), [1, 50, 2, 3], "{goodbye}");
+        assert_eq!(net.numbers(moved), [50, 2, 3], "{goodbye}");
+    }
+}
+
+#[test]
+fn each_of_two_devices_hears_all_that_it_missed() {
+    let mut net = Net::new(3);
+    net.name("bob");
+    let talker = net.login(2, "anonymous");
+    let (one, two) = (net.login(0, "bob"), net.login(1, "bob"));
+    net.run(300);
+    net.say(talker, "anonymous", 1);
+    net.run(10);
+    assert_eq!((net.numbers(one), net.numbers(two)), (vec![1], vec![1]));
+    net.break_off(one, 0);
+    net.run(5);
+    net.say(talker, "anonymous", 2);
+    net.run(5);
+    net.break_off(two, 0);
+    net.run(5);
+    net.say(talker, "anonymous", 3);
+    net.run(5);
+    let (one, two) = (net.login(2, "bob"), net.login(2, "bob"));
+    net.run(500);
+    assert_eq!(
+        (net.numbers(one), net.numbers(two)),
+        (vec![2, 3], vec![2, 3]),
+        "the second repeats for one of them"
+    );
+    let third = net.login(0, "bob");
+    net.run(500);
+    assert_eq!(net.numbers(third), [0; 0]);
+}
+
+#[test]
+fn what_a_kernel_did_not_confirm_comes_again_on_another_server() {
+    let mut net = Net::new(2);
+    net.name("bob");
+    let talker = net.login(1, "anonymous");
+    let bob = net.login(0, "bob");
+    net.run(10);
+    (1..=4).for_each(|n| net.say(talker, "anonymous", n));
+    net.run(10);
+    let heard = net.heard(bob);
+    let last: usize = heard.lines().rev().take(2).map(|line| line.len() + 1).sum();
+    net.break_off(bob, last as u64);
+    net.run(5);
+    let bob = net.login(1, "bob");
+    net.run(50);
+    assert_eq!(net.numbers(bob), [3, 4]);
+}
+
+#[test]
+fn a_partition_ends_and_nothing_is_missed() {
+    let mut net = Net::new(2);
+    net.name("bob");
+    let (here, there) = (net.login(0, "anonymous"), net.login(1, "anonymous"));
+    let bob = net.login(0, "bob");
+    net.run(10);
+    net.cut = Some((0, 1));
+    net.run(10_000);
+    net.break_off(bob, 0);
+    net.say(here, "anonymous", 1);
+    net.say(there, "anonymous", 2);
+    net.run(100);
+    // The other side does not know that it broke; bob goes on from what it knows.
+    let bob = net.login(1, "bob");
+    net.run(1000);
+    assert_eq!(net.numbers(bob), [2]);
+    net.cut = None;
+    net.run(10_000);
+    assert_eq!(net.numbers(bob), [1]);
+    assert_eq!((net.numbers(here), net.numbers(there)), (vec![1, 2], vec![2, 1]));
+}
+
+/// A user of the random walk below: where it is, what it said, what it heard.
+#[derive(Default)]
+struct Walker {
+    at: Option<(usize, LinkId)>,
+    said: u64,
+    /// Where it was before.
+    left: Vec<(usize, LinkId)>,
+}
+
+/// Users walk over servers at random, break off, come back, are sent elsewhere. Links stay up. Each hears
+/// everything once, in its sender's order, but for what it said before its first login.
+fn random_walk(seed: u64) {
+    let mut rng = activitystreamer::base::rng::Rng::new(seed);
+    let mut net = Net::new(3);
+    let names: Vec<String> = (0..5).map(|i| format!("u{i}")).collect();
+    names.iter().for_each(|name| net.name(name));
+    let listeners: Vec<_> = (0..3).map(|i| net.login(i, "anonymous")).collect();
+    let mut walkers: Vec<Walker> = names.iter().map(|_| Walker::default()).collect();
+    for (walker, name) in walkers.iter_mut().zip(&names) {
+        walker.at = Some(net.login(rng.below(3) as usize, name));
+    }
+    net.run(300);
+    for _ in 0..600 {
+        let i = rng.below(5) as usize;
+        let (walker, name) = (&mut walkers[i], &names[i]);
+        // A session that is left before it began would be another device's for the servers.
+        let is_in = |at| net.ends[&at].heard.contains("LOGIN_SUCCESS") && net.ends[&at].arrived.is_empty();
+        let dice = if walker.at.is_none_or(is_in) { rng.below(10) } else { 9 };
+        match (walker.at, dice) {
+            (Some(at), 0) => {
+                net.end(at);
+                walker.left.push(at);
+                walker.at = None;
+            }
+            (Some(at), 1) => {
+                let to = rng.below(3);
+                let now = net.now;
+                net.node(at.0).redirect(now, at.1, "localhost", to as u16 + 1);
+                net.run(1);
+                if rng.chance(50) && net.ends[&at].heard.contains("REDIRECT") {
+                    net.tell(at, r#"{"command":"LOGOUT"}"#);
+                }
+                net.end(at);
+                walker.left.push(at);
+                walker.at = Some(net.login(to as usize, name));
+            }
+            (Some(at), 2..) => {
+                net.say(at, name, i as u64 * 10_000 + walker.said);
+                walker.said += 1;
+            }
+            (None, _) => walker.at = Some(net.login(rng.below(3) as usize, name)),
+        }
+        net.run(rng.below(3));
+    }
+    for (walker, name) in walkers.iter_mut().zip(&names) {
+        walker.at = Some(walker.at.unwrap_or_else(|| net.login(0, name)));
+    }
+    net.run(1500);
+    let all: Vec<u64> = walkers
+        .iter()
+        .enumerate()
+        .flat_map(|(i, w)| (0..w.said).map(move |n| i as u64 * 10_000 + n))
+        .collect();
+    let check = |who: &str, heard: &[u64]| {
+        let mut sorted = heard.to_vec();
+        sorted.sort_unstable();
+        let missing: Vec<_> = all.iter().filter(|n| !sorted.contains(n)).collect();
+        let twice: Vec<_> = sorted.windows(2).filter(|w| w[0] == w[1]).map(|w| w[0]).collect();
+        assert!(sorted == all, "seed {seed}: {who} hears all, once; missing {missing:?}, twice {twice:?}");
+        for i in 0..5 {
+            let own = heard.iter().filter(|n| **n / 10_000 == i);
+            assert!(own.is_sorted(), "seed {seed}: {who} hears {i} in order: {heard:?}");
+        }
+    };
+    for (i, listener) in listeners.iter().enumerate() {
+        check(&format!("listener {i}"), &net.numbers(*listener));
+    }
+    for (walker, name) in walkers.iter_mut().zip(&names) {
+        walker.left.extend(walker.at);
+        let heard: Vec<u64> = walker.left.iter().flat_map(|at| net.numbers(*at)).collect();
+        check(name, &heard);
+    }
+}
+
+#[test]
+fn users_that_walk_at_random_hear_all_once_and_in_order() {
+    (0..10).for_each(random_walk);
 }

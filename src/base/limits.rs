@@ -138,6 +138,22 @@ pub const HEARTBEAT: Duration = Duration::from_secs(1);
 pub const SUSPECT: Duration = Duration::from_secs(3);
 /// Silence after which a link between servers is closed.
 pub const SILENCE: Duration = Duration::from_secs(6);
+/// Links that may be proving at once that they are a server's; the oldest gives way. Each costs 3 KiB, and
+/// a server that is one needs no longer than a round trip.
+pub const HANDSHAKES_MAX: usize = 256;
+/// How long one address of a name may take to connect before the next is tried.
+pub const DIAL_ADDRESS: Duration = Duration::from_secs(1);
+/// Names that may wait to be looked up: all addresses that are dialled.
+pub const LOOKUPS_MAX: usize = 4 * SERVERS_MAX;
+/// Bytes read from one peer in one turn. More than from a client: many clients speak through it.
+pub const PEER_TURN_BYTES: usize = 1 << 20;
+/// What the shell asks for as send and receive buffer of a link between servers: 40 MB/s over 100 ms. The
+/// system cuts it to net.core.wmem_max and rmem_max.
+pub const KERNEL_PEER_ASK: usize = 4 << 20;
+/// How often the same trouble with the same address is logged.
+pub const QUIET: Duration = Duration::from_secs(60);
+/// Such troubles that are remembered; what comes above that in a minute is not logged.
+pub const QUIET_MAX: usize = 256;
 /// How long a link between servers may take from connect to its first frame.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
 /// The first wait before a server is dialled again; it doubles, by chance half more or less.
@@ -205,3 +221,5 @@ const _: () = assert!(LINE_BYTES_MIN > NAME_CHARS * 12 + SECRET_BYTES * 6 + 256)
 const _: () = assert!(KERNEL_SEND_BYTES >= 8 * KERNEL_SEND_ASK as u64);
 const _: () = assert!(SPANS_MAX >= RUNS_MAX);
 const _: () = assert!(LOOKUP.as_millis() <= REFUSAL.as_millis());
+// Each server has a link, and some are dialled; a dozen descriptors are neither's.
+const _: () = assert!(RESERVED_DESCRIPTORS >= SERVERS_MAX as u64 + 48);

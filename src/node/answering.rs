@@ -75,9 +75,9 @@ impl Node {
         if let Some(link) = self.link(session).filter(|link| link.phase != Phase::Gone) {
             if matches!(link.phase, Phase::Closing | Phase::Draining) {
                 // It goes on getting what it is owed; what of that hangs is its successor's from now on.
-                self.end_session(session, unacknowledged);
+                self.end_session(session, unacknowledged, false);
             } else if stalled {
-                self.end_session(session, unacknowledged);
+                self.end_session(session, unacknowledged, false);
                 self.abort(session, super::CloseReason::Stalled);
             } else {
                 self.look_at(session, unacknowledged);

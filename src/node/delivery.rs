@@ -311,7 +311,7 @@ impl Node {
         }
         let feed = feed_to(stop);
         let is_end = || link.spans.owed(stop.min(self.delivery.feed.tail())) == feed.to - feed.from;
-        let last = link.phase == Phase::Closing && last.0 < last.1 && is_end();
+        let last = link.phase == Phase::Closing && last.0 < last.1 && is_end() && !link.awaits_own();
         Plan { first: first.0 < first.1, feed, last }
     }
 
@@ -325,6 +325,7 @@ impl Node {
                 link.place = followers;
                 self.delivery.followers.push(link_id.slot);
             }
+            Phase::Closing if link.awaits_own() => {}
             Phase::Closing if link.eof => self.abandon(link_id),
             Phase::Closing => {
                 link.phase = Phase::Draining;

@@ -61,9 +61,9 @@ impl Node {
     /// Tells all peers the digest of all names, when it changed or was not told for a while.
     pub(super) fn tell_root(&mut self) {
         let root = self.registry.root();
-        self.digests.beats += 1;
-        if root != self.digests.told || self.digests.beats >= DIGEST_BEATS {
-            self.digests = Digests { told: root, beats: 0 };
+        self.mesh.digests.beats += 1;
+        if root != self.mesh.digests.told || self.mesh.digests.beats >= DIGEST_BEATS {
+            self.mesh.digests = Digests { told: root, beats: 0 };
             let digest = Digest { root, buckets: Vec::new(), ask: false };
             self.mesh.send_all(&PeerMessage::RegistryDigest(digest));
         }

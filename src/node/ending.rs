@@ -10,6 +10,7 @@ use super::link::{Answers, Aside, Phase, Who};
 use super::mesh::PeerId;
 use super::registry::NO_SLOT;
 use super::{Action, Mutation, Node, Timer};
+use crate::base::feed::Offset;
 use crate::base::id::{LinkId, UserId};
 use crate::base::limits::{CLOSING, REFUSAL, VERIFIER};
 use crate::base::spans::{Range, Spans};
@@ -72,12 +73,40 @@ impl Node {
         self.unfollow(link_id);
         let Some(link) = self.link(link_id) else { return };
         // A silent session was not told of its login, so it must not hear broadcasts.
-        let stop_at = if link.phase == Phase::Online { self.delivery.feed.tail() } else { 0 };
+        let is_online = link.phase == Phase::Online;
+        // What was said here and waits for its second copy was said before the end, so it is heard before it.
+        let unexposed = if is_online { self.relay.unexposed() } else { None };
+        let stop_at = match unexposed {
+            Some(_) => Offset::MAX,
+            None if is_online => self.delivery.feed.tail(),
+            None => 0,
+        };
+        if unexposed.is_some() {
+            self.sessions.closing.push(link_id);
+        }
         let Some(link) = self.link_mut(link_id) else { return };
         let aside = || Box::new(Aside::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
-        link.aside.get_or_insert_with(aside).stop_at = stop_at;
+        let aside = link.aside.get_or_insert_with(aside);
+        aside.stop_at = stop_at;
+        aside.after = unexposed;
         if let Some(answers) = link.answers.as_mut() {
             answers.last_from = answers.bytes.len();
+        }
+    }
+
+    /// Own messages were exposed: closing links that waited for them know now where their feed ends.
+    pub(super) fn draw_lines(&mut self) {
+        let (applied, tail) = (self.relay.exposed(), self.delivery.feed.tail());
+        for link_id in std::mem::take(&mut self.sessions.closing) {
+            let Some(aside) = self.link_mut(link_id).and_then(|link| link.aside.as_mut()) else { continue };
+            let Some(after) = aside.after else { continue };
+            if after > applied {
+                self.sessions.closing.push(link_id);
+                continue;
+            }
+            aside.after = None;
+            aside.stop_at = tail;
+            self.enqueue(link_id);
         }
     }
 
@@ -127,7 +156,7 @@ impl Node {
         self.unfollow(link_id);
         match self.at(link_id).who {
             Who::Server(slot) => self.peer_down(PeerId(slot)),
-            _ => self.end_session(link_id, unacknowledged),
+            _ => self.end_session(link_id, unacknowledged, true),
         }
         self.dialled_closed(link_id, phase);
         self.links.remove(link_id.slot as usize);
@@ -139,11 +168,12 @@ impl Node {
         }
     }
 
-    /// Takes the session from the link, and keeps what it is still owed for the next login.
-    pub(super) fn end_session(&mut self, link_id: LinkId, unacknowledged: u64) {
+    /// Takes the session from the link, and keeps what it is still owed for the next login. One that was
+    /// sent to another server may speak on until its connection is over.
+    pub(super) fn end_session(&mut self, link_id: LinkId, unacknowledged: u64, is_over: bool) {
         let Some(link) = self.link(link_id) else { return };
-        let (who, logged_out, is_gone) = (link.who, link.logged_out, link.phase == Phase::Gone);
-        let stays = link.is_leaving() && !is_gone;
+        let (who, logged_out) = (link.who, link.logged_out);
+        let stays = link.is_leaving() && !is_over;
         let Who::User(user) = who else { return };
         let mut owed = self.unconfirmed(link_id, unacknowledged);
         if let Some(late) = self.sessions.late.remove(&link_id) {
@@ -151,6 +181,9 @@ impl Node {
         }
         if logged_out {
             owed = owed.below(self.at(link_id).sent.live_from());
+        }
+        if !is_over && !logged_out {
+            self.stop_feed(link_id);
         }
         if !stays {
             self.detach(link_id, user);
@@ -190,6 +223,18 @@ impl Node {
             }
         }
         self.arm_away(user);
+    }
+
+    /// What a closing link was not sent yet is its successor's; it gets no more but the end of a line.
+    fn stop_feed(&mut self, link_id: LinkId) {
+        let link = self.at(link_id);
+        let Some(cursor) = link.spans.current().map(|r| r.from) else { return };
+        let stop = if link.mid_frame { self.delivery.feed.frame_end(cursor) } else { cursor };
+        if let Some(aside) = self.at_mut(link_id).aside.as_mut() {
+            aside.stop_at = aside.stop_at.min(stop);
+            aside.after = None;
+        }
+        self.enqueue(link_id);
     }
 
     /// Sends a session to another server, where its user goes on.

@@ -87,6 +87,7 @@ impl Node {
             self.relay.full = false;
             self.actions.push_back(Action::ResumeAll);
         }
+        self.draw_lines();
         self.progress();
     }
 

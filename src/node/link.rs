@@ -79,6 +79,8 @@ pub(super) struct Aside {
     pub redirected: bool,
     /// Where the feed of a link that is refused or closes ends.
     pub stop_at: Offset,
+    /// That is not known before this own message is exposed.
+    pub after: Option<u64>,
 }
 
 /// Private answers on their way.
@@ -170,6 +172,11 @@ impl Link {
         }
     }
 
+    /// True while it is not known where the feed of a closing link ends.
+    pub fn awaits_own(&self) -> bool {
+        self.aside.as_ref().is_some_and(|aside| aside.after.is_some())
+    }
+
     /// True for a link whose client is in: it hears what is said and may speak.
     pub fn is_session(&self) -> bool {
         matches!(self.phase, Phase::Silent | Phase::Online)
@@ -212,6 +219,7 @@ impl Aside {
             answered: false,
             redirected: false,
             stop_at: Offset::MAX,
+            after: None,
         }
     }
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use slab::Slab;
 
 use super::counters::CloseReason;
+use super::digest::Digests;
 use super::link::{Phase, Who};
 use super::peer::Peer;
 pub(super) use super::peer::PeerId;
@@ -42,6 +43,7 @@ pub(super) struct Mesh {
     /// Some peer may have something to be sent.
     pub dirty: bool,
     pub beating: bool,
+    pub digests: Digests,
 }
 
 impl Mesh {
@@ -52,6 +54,7 @@ impl Mesh {
             peers: Slab::new(),
             dirty: false,
             beating: false,
+            digests: Digests::default(),
         }
     }
 

@@ -68,6 +68,17 @@ impl Relay {
         self.full
     }
 
+    /// The last own message that was accepted, if it is not exposed yet.
+    pub fn unexposed(&self) -> Option<u64> {
+        let own = &self.streams[OWN];
+        (own.applied() < own.held()).then(|| own.held())
+    }
+
+    /// The last own message that was exposed.
+    pub fn exposed(&self) -> u64 {
+        self.streams[OWN].applied()
+    }
+
     /// This boot's stream.
     pub fn own(&self) -> StreamId {
         self.streams[OWN].id

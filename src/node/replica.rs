@@ -31,6 +31,8 @@ pub(super) struct Sessions {
     pub firsts: BTreeMap<LinkId, Vector>,
     /// What sessions are owed in addition, until they stand at a frame's border.
     pub late: BTreeMap<LinkId, Spans>,
+    /// Closing links that wait for own messages to be exposed.
+    pub closing: Vec<LinkId>,
     /// Links whose login waits until this server is in step with its first peer, and for what.
     pub waiting: Vec<LinkId>,
     pub goal: Option<Vector>,

@@ -17,19 +17,21 @@ pub(super) struct Conn {
     pub generation: u32,
     pub stream: TcpStream,
     /// Bytes read and not yet taken as lines.
-    held: Option<Box<Lines>>,
+    pub held: Option<Box<Lines>>,
     /// The socket may have bytes: it said so and was not read dry since.
-    readable: bool,
+    pub readable: bool,
     /// The client's end, or an error, is somewhere behind those bytes.
     pub hung_up: bool,
     /// `held` may have a complete line.
-    waiting: bool,
+    pub waiting: bool,
     /// Its end was read.
-    eof: bool,
+    pub eof: bool,
     /// Our side is shut: a FIN counts as unacknowledged byte.
     shut: bool,
     /// The poll tells when it takes bytes. Most never refuse any, and for those that would be an event more.
-    watched: bool,
+    pub watched: bool,
+    /// It is another server's, or may become that: the rest of it is among the peers.
+    pub peer: bool,
 }
 
 const _: () = assert!(cfg!(debug_assertions) || size_of::<Option<Conn>>() <= 24);
@@ -46,6 +48,7 @@ impl Conn {
             eof: false,
             shut: false,
             watched: false,
+            peer: false,
         }
     }
 
@@ -68,7 +71,8 @@ impl Server {
     pub(super) fn pump(&mut self, link: LinkId) {
         match self.node.reading(link) {
             Reading::Hold => {}
-            Reading::Discard | Reading::Prove | Reading::Frames(_) => self.discard(link),
+            Reading::Discard => self.discard(link),
+            Reading::Prove | Reading::Frames(_) => self.pump_peer(link),
             Reading::Take(limit) => {
                 let mut lines = 0;
                 if self.conn(link).is_some_and(|conn| conn.waiting) && !self.split(link, 0, limit, &mut lines)
@@ -139,7 +143,7 @@ impl Server {
         inflow.taken(link, lines.len());
         inflow.put(lines, &mut conn.held);
         conn.waiting = split == Split::Stopped && reading != Reading::Discard;
-        if reading == Reading::Discard || (conn.waiting && reading != Reading::Hold) {
+        if reading == Reading::Discard || (conn.waiting && matches!(reading, Reading::Take(_))) {
             again.push(link);
         }
         reading != Reading::Discard && !conn.waiting
@@ -190,6 +194,21 @@ impl Server {
         self.node.handle(self.now, input);
     }
 
+    /// Counts what of a session's stream is not acknowledged.
+    pub(super) fn measure(&mut self, session: LinkId) {
+        let unacknowledged = self.conn(session).map_or(0, |conn| conn.unacknowledged());
+        self.node.handle(self.now, Input::Confirmed { session, unacknowledged });
+    }
+
+    /// Links that were held take lines again, in the next turn: peers come first there.
+    pub(super) fn resume_all(&mut self) {
+        for (slot, conn) in self.conns.iter().enumerate() {
+            if let Some(conn) = conn.as_ref().filter(|conn| conn.readable || conn.waiting) {
+                self.again.push(LinkId { slot: slot as u32, generation: conn.generation });
+            }
+        }
+    }
+
     /// The socket took less than it was offered.
     pub(super) fn block(&mut self, link: LinkId) {
         self.node.blocked(link);
@@ -205,6 +224,10 @@ impl Server {
 
     /// Shuts our side of the connection.
     pub(super) fn shut(&mut self, link: LinkId) {
+        if self.peers.all.get(&link).is_some_and(|peer| !peer.joined) {
+            return self.drop_conn(link);
+        }
+        self.write_peer(link);
         let Some(conn) = find(&mut self.conns, link) else { return };
         conn.shut = true;
         // An error means that the connection is gone already; reading will say so.
@@ -214,18 +237,35 @@ impl Server {
 
     /// Closes the socket and tells the node what did not arrive.
     pub(super) fn drop_conn(&mut self, link: LinkId) {
-        let Some(mut conn) = self
-            .conns
-            .get_mut(link.slot as usize)
-            .and_then(|c| c.take_if(|c| c.generation == link.generation))
-        else {
+        self.explain_silence(link);
+        let peer = self.peers.all.remove(&link);
+        let conn = self.take_conn(link);
+        if conn.is_none() && peer.is_none() {
             return;
-        };
-        let unacknowledged = conn.unacknowledged();
-        self.inflow.release(link, &mut conn.held);
+        }
+        let unacknowledged = conn.as_ref().map_or(0, |conn| conn.unacknowledged());
+        if conn.is_some() && !peer.is_some_and(|peer| peer.is_reserved()) {
+            self.open -= 1;
+        }
         drop(conn);
-        self.open -= 1;
         self.node.handle(self.now, Input::Closed { link, unacknowledged });
+    }
+
+    /// Takes the connection of this link, if it is still there.
+    pub(super) fn take_conn(&mut self, link: LinkId) -> Option<Conn> {
+        let place = self.conns.get_mut(link.slot as usize)?;
+        let mut conn = place.take_if(|conn| conn.generation == link.generation)?;
+        self.inflow.release(link, &mut conn.held);
+        Some(conn)
+    }
+
+    /// Puts a socket where the node wants this link.
+    pub(super) fn put_conn(&mut self, link: LinkId, conn: Conn) {
+        let slot = link.slot as usize;
+        if slot >= self.conns.len() {
+            self.conns.resize_with(slot + 1, || None);
+        }
+        self.conns[slot] = Some(conn);
     }
 
     pub(super) fn conn(&mut self, link: LinkId) -> Option<&mut Conn> {

@@ -43,6 +43,13 @@ impl Inflow {
         }
     }
 
+    /// The link's lines end here: the bytes it holds behind them, which are no longer counted.
+    pub fn take_rest(&mut self, link: LinkId, held: &mut Option<Box<Lines>>) -> Vec<u8> {
+        let rest = held.as_ref().map_or_else(Vec::new, |lines| lines.rest().to_vec());
+        self.release(link, held);
+        rest
+    }
+
     /// The link is gone or will not be read again: its buffer is free.
     pub fn release(&mut self, link: LinkId, held: &mut Option<Box<Lines>>) {
         if held.is_some() {

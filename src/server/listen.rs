@@ -1,12 +1,14 @@
-//! Where clients connect: which addresses, and the socket options every connection inherits.
+//! Where clients connect and servers are dialled: addresses and socket options.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use mio::net::TcpListener;
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use mio::net::{TcpListener, TcpStream};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-use crate::base::limits::{BACKLOG, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KERNEL_SEND_ASK, USER_TIMEOUT};
+use crate::base::limits::{
+    BACKLOG, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KERNEL_PEER_ASK, KERNEL_SEND_ASK, USER_TIMEOUT,
+};
 
 /// Which addresses to listen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,14 +53,38 @@ fn listener(address: IpAddr, port: u16) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
-    socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(KERNEL_SEND_ASK)?;
-    let keepalive =
-        TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(3);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    patience(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(TcpListener::from_std(socket.into()))
+}
+
+/// What every connection has: nothing waits to be sent, and a path that is gone is noticed.
+fn patience(socket: &Socket) -> io::Result<()> {
+    let keepalive =
+        TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(3);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+}
+
+/// Begins to connect to another server.
+pub fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
+    patience(&SockRef::from(&stream))?;
+    widen(&stream);
+    Ok(stream)
+}
+
+/// Gives a link between servers larger buffers than a client has: many speak through it.
+pub fn widen(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let widened = socket
+        .set_send_buffer_size(KERNEL_PEER_ASK)
+        .and_then(|()| socket.set_recv_buffer_size(KERNEL_PEER_ASK));
+    if let Err(e) = widened {
+        log::debug!("a server's link keeps its buffers as they are: {e}");
+    }
 }

@@ -1,18 +1,24 @@
 //! Floor 4: the mio server, the shell that drives a [`Node`] with real sockets and a real clock.
 //!
 //! One thread, one loop; every system call of the server is on this floor. The only other threads hash
-//! passwords. A turn is the one that [`crate::node`] describes.
+//! passwords and look up names. A turn is the one that [`crate::node`] describes; peers come before clients.
 
 mod conn;
+mod dial;
 mod inflow;
 mod listen;
+mod lookup;
+pub mod noise;
+mod options;
+mod peers;
 mod pool;
+pub mod secret;
 mod sys;
 
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::event::Event;
 use mio::net::TcpListener;
@@ -21,14 +27,18 @@ use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 
 pub use listen::Bind;
+pub use options::{Options, StartError};
 
-use crate::base::id::LinkId;
-use crate::base::limits::{ACCEPT_RETRY, Limits, RESERVED_DESCRIPTORS, STOP, TURN_ACCEPTS, TURN_READ_BYTES};
+use crate::base::id::{LinkId, StreamId};
+use crate::base::limits::{ACCEPT_RETRY, RESERVED_DESCRIPTORS, STOP, TURN_ACCEPTS, TURN_READ_BYTES};
 use crate::base::time::Time;
-use crate::node::{Action, Counters, Input, Node, Seeds};
+use crate::node::{Action, Counters, Identity, Input, Node, Seeds};
 use conn::{Conn, find};
 use inflow::Inflow;
+use noise::Credentials;
+use peers::Peers;
 use pool::Pool;
+use secret::{Keys, draw};
 
 const WAKER: Token = Token(usize::MAX);
 const SIGNALS: Token = Token(usize::MAX - 1);
@@ -39,17 +49,6 @@ const LISTENER: usize = usize::MAX - 2;
 const LISTENERS_MAX: usize = 8;
 
 const _: () = assert!(usize::BITS == 64, "a token holds a slot and a generation");
-
-/// What a server is started with.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Where it listens.
-    pub bind: Bind,
-    /// On which port; 0 lets the system choose.
-    pub port: u16,
-    /// Its bounds.
-    pub limits: Limits,
-}
 
 struct Listener {
     socket: TcpListener,
@@ -70,6 +69,7 @@ pub struct Server {
     open_max: usize,
     /// Not before then, because the machine is out of something.
     accept_from: Time,
+    peers: Peers,
     inflow: Inflow,
     /// The one read buffer.
     buffer: Box<[u8]>,
@@ -83,8 +83,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the listeners and starts the threads. Nobody is served before [`Server::run`].
-    pub fn new(options: &Options) -> io::Result<Server> {
+    /// Opens the listeners, gets the cluster secret and starts the threads. Nobody is served before
+    /// [`Server::run`].
+    ///
+    /// # Errors
+    /// The text says what to do. Nothing is left behind but, perhaps, a secret that was made.
+    pub fn new(options: &Options) -> Result<Server, StartError> {
         sys::return_big_blocks();
         let descriptors = sys::raise_descriptors()?;
         let open_max = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(16) as usize;
@@ -94,12 +98,23 @@ impl Server {
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let mut listeners = Vec::new();
-        for (i, mut socket) in listen::open(options.bind, options.port)?.into_iter().enumerate() {
+        let sockets = listen::open(options.bind, options.port)
+            .map_err(|error| StartError::Listen(options.port, error))?;
+        let port =
+            sockets.first().map_or(Ok(options.port), |first| first.local_addr().map(|at| at.port()))?;
+        for (i, mut socket) in sockets.into_iter().enumerate() {
             poll.registry().register(&mut socket, Token(LISTENER - i), Interest::READABLE)?;
             listeners.push(Listener { socket, knocking: false });
         }
+        let (keys, credentials) = credentials(options).map_err(StartError::Secret)?;
+        let mut node = Node::new(options.limits.clone(), &seeds(&keys, &credentials)?);
+        log::info!("this is server {} at {}:{port}", credentials.id, options.hostname);
+        node.introduce(&options.hostname, port);
+        if let Some((hostname, port)) = &options.join {
+            node.join(Time::START, hostname, *port);
+        }
         Ok(Server {
-            node: Node::new(options.limits.clone(), &seeds()?),
+            node,
             poll,
             listeners,
             signals,
@@ -108,6 +123,7 @@ impl Server {
             open: 0,
             open_max,
             accept_from: Time::START,
+            peers: Peers::new(credentials, waker),
             inflow: Inflow::default(),
             buffer: vec![0; TURN_READ_BYTES].into_boxed_slice(),
             again: Vec::new(),
@@ -139,14 +155,25 @@ impl Server {
 
     fn turn(&mut self, events: &Events) {
         self.now = self.clock();
+        self.node.set_wall(wall());
         self.node.handle(self.now, Input::Time);
         std::mem::swap(&mut self.again, &mut self.resumed);
-        while let Some(link) = self.resumed.pop() {
-            self.pump(link);
+        let mut resumed = std::mem::take(&mut self.resumed);
+        for peers in [true, false] {
+            for link in &resumed {
+                if self.is_peer(*link) == peers {
+                    self.pump(*link);
+                }
+            }
+            for event in events {
+                if self.is_peer(LinkId::unpack(event.token().0 as u64)) == peers {
+                    self.on_event(event);
+                }
+            }
         }
-        for event in events {
-            self.on_event(event);
-        }
+        resumed.clear();
+        self.resumed = resumed;
+        self.on_slow_addresses();
         self.accept();
         self.turn_of_long_lines();
         self.actions();
@@ -164,6 +191,7 @@ impl Server {
                 while let Some((link, hashed)) = self.pool.take() {
                     self.node.handle(self.now, Input::Hashed(link, hashed));
                 }
+                self.take_lookups();
             }
             SIGNALS => self.on_signals(),
             Token(n) if n > LISTENER - LISTENERS_MAX => {
@@ -173,6 +201,9 @@ impl Server {
             }
             Token(n) => {
                 let link = LinkId::unpack(n as u64);
+                if self.is_peer(link) {
+                    return self.on_peer_event(link, event);
+                }
                 if event.is_writable() {
                     self.node.unblocked(link);
                 }
@@ -199,11 +230,10 @@ impl Server {
                 Action::Resume(link) => self.pump(link),
                 Action::Shutdown(link) => self.shut(link),
                 Action::Close(link) => self.drop_conn(link),
-                Action::Measure(_) | Action::ResumeAll => {}
-                Action::Dial { link, .. } => {
-                    self.node.handle(self.now, Input::Closed { link, unacknowledged: 0 })
-                }
-                Action::Upgrade { link, .. } => self.node.handle(self.now, Input::Unproven(link)),
+                Action::Measure(session) => self.measure(session),
+                Action::ResumeAll => self.resume_all(),
+                Action::Dial { link, hostname, port, hello } => self.dial(link, &hostname, port, hello),
+                Action::Upgrade { link, hello } => self.upgrade(link, &hello),
             }
         }
         any
@@ -216,6 +246,10 @@ impl Server {
                 self.node.handle(self.now, Input::Closed { link, unacknowledged: 0 });
                 continue;
             };
+            if conn.peer {
+                self.flush_peer(link);
+                continue;
+            }
             let transmit = self.node.transmit(link);
             let written = if transmit.parts[1].is_empty() {
                 conn.stream.write(transmit.parts[0])
@@ -269,11 +303,7 @@ impl Server {
             self.node.handle(self.now, Input::Closed { link, unacknowledged: 0 });
             return;
         }
-        let slot = link.slot as usize;
-        if slot >= self.conns.len() {
-            self.conns.resize_with(slot + 1, || None);
-        }
-        self.conns[slot] = Some(Conn::new(link.generation, stream));
+        self.put_conn(link, Conn::new(link.generation, stream));
         self.open += 1;
     }
 
@@ -312,7 +342,8 @@ impl Server {
             return Some(Duration::ZERO);
         }
         let accept = accepts.then_some(self.accept_from);
-        let deadlines = [self.inflow.deadline(), self.stop_by, accept].into_iter().flatten();
+        let deadlines = [self.inflow.deadline(), self.stop_by, accept, self.next_slow_address()];
+        let deadlines = deadlines.into_iter().flatten();
         deadlines.map(|at| at.since(now)).chain(self.node.timeout(now)).min()
     }
 
@@ -321,16 +352,25 @@ impl Server {
     }
 }
 
-fn seeds() -> io::Result<Seeds> {
-    let mut bytes = [0; 48];
-    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-    let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
-    let seeds = Seeds {
-        verifiers: std::array::from_fn(|i| bytes[i]),
-        tables: [word(32), word(40)],
-        ..Seeds::fixed(word(0))
-    };
-    Ok(seeds)
+/// What makes this server one of its network.
+fn credentials(options: &Options) -> Result<(Keys, Credentials), String> {
+    let keys = Keys::derive(&options.secret.obtain(options.join.is_some())?)?;
+    let credentials = Credentials::new(&keys)?;
+    Ok((keys, credentials))
+}
+
+fn seeds(keys: &Keys, credentials: &Credentials) -> io::Result<Seeds> {
+    Ok(Seeds {
+        verifiers: *keys.verifiers,
+        tables: [draw()?, draw()?],
+        identity: Identity { server: credentials.id, key: credentials.public, stream: StreamId(draw()?) },
+        chance: draw()?,
+    })
+}
+
+/// Milliseconds since 1970. Nothing waits by it.
+fn wall() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// Logs what was counted, leaving out what never happened.

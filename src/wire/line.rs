@@ -45,6 +45,11 @@ impl Lines {
         self.len() == 0
     }
 
+    /// The bytes held: what is left for whoever takes over where the lines end.
+    pub fn rest(&self) -> &[u8] {
+        &self.buffer[self.at..]
+    }
+
     /// Bytes of memory owned.
     pub fn capacity(&self) -> usize {
         self.buffer.capacity()
@@ -171,6 +176,17 @@ mod tests {
         assert_eq!(all(&mut lines, b"\n", 5), (vec!["12345".into()], Split::Dry));
         let mut lines = Lines::default();
         assert_eq!(all(&mut lines, b"1234567", 5).1, Split::Overlong, "seen before the line ends");
+    }
+
+    #[test]
+    fn what_follows_the_last_line_is_there_for_another_reader() {
+        for chunks in [&[&b"one\ntwo\n\xff\n"[..]][..], &[b"on", b"e\ntwo\n\xff\n"]] {
+            let mut lines = Lines::default();
+            for chunk in chunks {
+                lines.feed(chunk, 99, |_| Flow::Pause);
+            }
+            assert_eq!(lines.rest(), b"two\n\xff\n");
+        }
     }
 
     #[test]

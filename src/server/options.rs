@@ -1,0 +1,73 @@
+//! What a server is started with, and why it may not start.
+
+use std::time::Duration;
+use std::{fmt, io};
+
+use super::listen::Bind;
+use super::secret::Source;
+use crate::base::limits::Limits;
+
+/// What a server is started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where it listens.
+    pub bind: Bind,
+    /// On which port; 0 lets the system choose.
+    pub port: u16,
+    /// The name or address under which clients and other servers reach it.
+    pub hostname: String,
+    /// A server of the network to join.
+    pub join: Option<(String, u16)>,
+    /// Where the secret is that all servers of the network have.
+    pub secret: Source,
+    /// How often it tells the others its load.
+    pub announce: Duration,
+    /// Its bounds.
+    pub limits: Limits,
+}
+
+impl Default for Options {
+    /// A server alone, on a free port of this machine.
+    fn default() -> Options {
+        Options {
+            bind: Bind::Loopback,
+            port: 0,
+            hostname: "localhost".to_owned(),
+            join: None,
+            secret: Source::Alone,
+            announce: Duration::from_secs(5),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Why a server did not start. Its text says what to do.
+#[derive(Debug)]
+pub enum StartError {
+    /// The port cannot be had.
+    Listen(u16, io::Error),
+    /// There is no cluster secret.
+    Secret(String),
+    /// The system lacks something.
+    System(io::Error),
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> StartError {
+        StartError::System(error)
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Listen(port, error) => {
+                write!(f, "cannot listen on port {port}: {error}; -lp chooses another, -lp 0 a free one")
+            }
+            StartError::Secret(why) => write!(f, "{why}"),
+            StartError::System(error) => write!(f, "the system lets no server start: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
