@@ -129,11 +129,29 @@ impl Net {
         client
     }
 
+    /// Registers a name at a server that has no peer, whose client leaves at once.
+    pub fn register_alone(&mut self, i: usize, name: &str) {
+        let now = self.now;
+        let link = self.node(i).connect(now, LOCAL);
+        let line = format!("{{\"command\":\"REGISTER\",\"username\":\"{name}\",\"secret\":\"s\"}}");
+        self.node(i).line(now, link, line.as_bytes());
+        self.actions(i);
+        self.node(i).line(now, link, line.as_bytes());
+        self.node(i).handle(now, Input::Closed { link, unacknowledged: 0 });
+    }
+
+    /// Has a server join another.
+    pub fn tell_of(&mut self, i: usize, other: usize) {
+        let now = self.now;
+        self.node(i).join(now, "localhost", other as u16 + 1);
+    }
+
     /// The client is gone.
     pub fn leave(&mut self, client: Client) {
-        self.ends.remove(&client);
-        let now = self.now;
-        self.node(client.0).handle(now, Input::Closed { link: client.1, unacknowledged: 0 });
+        if !self.ends.remove(&client).unwrap().closed {
+            let now = self.now;
+            self.node(client.0).handle(now, Input::Closed { link: client.1, unacknowledged: 0 });
+        }
     }
 
     pub fn heard(&self, client: Client) -> &str {
