@@ -3,9 +3,29 @@
 //!
 //! Everything it does follows from its calls, so a run repeats exactly.
 
+mod cluster;
+mod excuses;
+mod faults;
+mod hearing;
+mod host;
+mod judge;
+mod ledger;
+mod links;
+mod network;
+mod pipe;
+mod promises;
+mod schedule;
+mod swarm;
+mod turn;
+mod user;
+mod workload;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
+
+pub use cluster::{Options, Outcome, Violation, run};
+pub use swarm::{Class, Classes, Swarm};
 
 use crate::base::id::LinkId;
 use crate::base::limits::Limits;

@@ -1,0 +1,212 @@
+//! A whole network in virtual time: servers, the ways between them, clients, faults. One seed says it all.
+//!
+//! 1. *Safety*: clients talk and things go wrong.
+//! 2. Everything is mended.
+//! 3. *Liveness*: all must be well again within a bound, and everybody must have heard everything.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::faults::Fault;
+use super::host::Host;
+use super::judge::Judge;
+use super::ledger::Ledger;
+use super::links::Links;
+use super::pipe::{Pipe, PipeId};
+use super::schedule::{Event, Schedule, ms};
+use super::swarm::{Class, Classes, Swarm};
+use super::user::{Talk, User};
+use crate::base::rng::Rng;
+use crate::base::time::Time;
+use crate::node::Mutation;
+
+/// What is run.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// What may go wrong; a seed chooses of these.
+    pub classes: Classes,
+    /// All of them in every seed.
+    pub exactly: bool,
+    /// A rule broken on purpose, on all servers. Without the feature `mutations` it is not.
+    pub mutation: Option<Mutation>,
+    /// Tell what happens.
+    pub verbose: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { classes: Classes::ALL, exactly: false, mutation: None, verbose: false }
+    }
+}
+
+/// A promise that was not kept.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// Which.
+    pub promise: &'static str,
+    /// When, and what happened.
+    pub text: String,
+}
+
+/// What came of a seed.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// What it chose.
+    pub swarm: Swarm,
+    /// Promises that were not kept.
+    pub violations: Vec<Violation>,
+    /// How often what happened.
+    pub marks: BTreeMap<&'static str, u64>,
+    /// Of all that happened, in its order.
+    pub hash: u64,
+    /// What was told, if it was asked for.
+    pub story: Vec<String>,
+}
+
+/// What happens in one seed.
+pub(super) struct Cluster {
+    pub options: Options,
+    pub swarm: Swarm,
+    pub rng: Rng,
+    pub schedule: Schedule,
+    pub hosts: Vec<Host>,
+    pub pipes: Vec<Pipe>,
+    pub users: Vec<User>,
+    pub talks: BTreeMap<PipeId, Talk>,
+    /// How many faults keep each server from each.
+    pub walls: Vec<Vec<u32>>,
+    pub faults: Vec<Fault>,
+    pub ledger: Ledger,
+    pub judge: Judge,
+    pub links: Links,
+    /// When everything was mended.
+    pub healed: Option<Time>,
+    /// All was well, and everybody has said a last word.
+    pub farewell: Option<Time>,
+    pub is_over: bool,
+}
+
+/// How long everything may take to be well again.
+pub(super) const LIVENESS: Duration = Duration::from_secs(20);
+
+/// Runs one seed.
+pub fn run(seed: u64, options: &Options) -> Outcome {
+    let mut cluster = Cluster::new(seed, *options);
+    cluster.run();
+    let Cluster { swarm, schedule, mut judge, .. } = cluster;
+    judge.mark_count("events", schedule.count());
+    Outcome {
+        seed,
+        swarm,
+        violations: judge.violations,
+        marks: judge.marks,
+        hash: schedule.hash(),
+        story: judge.story,
+    }
+}
+
+impl Cluster {
+    fn new(seed: u64, options: Options) -> Cluster {
+        let mut rng = Rng::new(seed ^ 0xac71_0000_0000_0000);
+        let mut swarm = Swarm::draw(&mut rng, options.classes);
+        if options.exactly {
+            swarm.classes = options.classes;
+        }
+        let mut cluster = Cluster {
+            options,
+            rng,
+            schedule: Schedule::new(),
+            hosts: Vec::new(),
+            pipes: Vec::new(),
+            users: Vec::new(),
+            talks: BTreeMap::new(),
+            walls: Vec::new(),
+            faults: Vec::new(),
+            ledger: Ledger::default(),
+            judge: Judge::new(options.verbose),
+            links: Links::default(),
+            healed: None,
+            farewell: None,
+            is_over: false,
+            swarm,
+        };
+        for _ in 0..cluster.swarm.servers {
+            cluster.add_host();
+        }
+        cluster.add_users();
+        let last = cluster.schedule.now + cluster.swarm.safety;
+        cluster.schedule.set(last, Event::Look);
+        cluster.schedule.after(ms(1_500), Event::Fault);
+        cluster
+    }
+
+    pub fn now(&self) -> Time {
+        self.schedule.now
+    }
+
+    pub fn has(&self, class: Class) -> bool {
+        self.swarm.classes.has(class)
+    }
+
+    fn run(&mut self) {
+        while !self.is_over
+            && let Some(event) = self.schedule.next()
+        {
+            self.on(event);
+        }
+    }
+
+    fn on(&mut self, event: Event) {
+        match event {
+            Event::Turn(host) => self.on_turn(host),
+            Event::Knock(pipe) => self.on_knock(pipe),
+            Event::Arrive(pipe, side) => self.on_arrive(pipe, side),
+            Event::Acked(pipe, side) => self.on_acked(pipe, side),
+            Event::Reset(pipe, side) => self.on_reset(pipe, side),
+            Event::Hashed { host, boot, link, hashed } => self.on_hashed(host, boot, link, hashed),
+            Event::Read(pipe) => self.user_reads(pipe, true),
+            Event::Act(user) => self.on_act(user),
+            Event::Come { user, plan, to } => self.on_come(user, plan, to),
+            Event::Leave(pipe) => self.on_leave(pipe),
+            Event::Impatient(pipe) => self.on_impatient(pipe),
+            Event::Fault => self.on_fault(),
+            Event::Mend(fault) => self.on_mend(fault),
+            Event::Look => self.on_look(),
+        }
+    }
+
+    /// Tells what happens, if somebody wants to know.
+    pub fn tell(&mut self, text: impl FnOnce() -> String) {
+        let now = self.now();
+        self.judge.tell(now, text);
+    }
+
+    /// The time of safety is over, or some time passed since.
+    fn on_look(&mut self) {
+        let Some(healed) = self.healed else {
+            self.healed = Some(self.now());
+            self.tell(|| "everything is mended".into());
+            self.mend_everything();
+            return self.schedule.after(ms(500), Event::Look);
+        };
+        self.bounds_hold();
+        let is_late = self.now().since(healed) > LIVENESS;
+        match self.farewell {
+            None if is_late || self.all_is_well() => {
+                if is_late {
+                    self.say_what_is_not_well();
+                }
+                self.farewell = Some(self.now());
+                self.last_words();
+            }
+            Some(at) if self.now().since(at) > ms(3_000) || (!is_late && self.all_is_well()) => {
+                self.check_the_end();
+                self.is_over = true;
+            }
+            _ => {}
+        }
+        self.schedule.after(ms(100), Event::Look);
+    }
+}

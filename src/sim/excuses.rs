@@ -1,0 +1,139 @@
+//! What may go wrong because of a fault that did hit, and nothing else: each excuse is looked up in what
+//! happened to that very client.
+
+use std::time::Duration;
+
+use super::cluster::Cluster;
+use super::ledger::MessageId;
+use super::pipe::PipeId;
+use super::schedule::ms;
+use super::user::{Receipt, Stage};
+use crate::base::limits::{CLAIM, CLAIM_DRY};
+use crate::base::time::Time;
+
+/// Traffic of a killed server that may come again: what a session confirmed is told four times a second.
+const KILLED: Duration = Duration::from_millis(250);
+
+impl Cluster {
+    /// How much later than planned things may happen in this seed: turns, and ways.
+    fn slack(&self) -> Duration {
+        Duration::from_micros(6 * self.swarm.late_us + 8 * self.swarm.way_us.1) + ms(20)
+    }
+
+    /// A login that could not ask every server that mattered: one where its client was before and that lives
+    /// was out of touch, or any if the last one it was on does not live.
+    pub(super) fn has_crossed(&self, pipe: PipeId) -> bool {
+        let talk = &self.talks[&pipe];
+        let asked = talk.asked.unwrap_or(self.pipes[pipe].born);
+        let to = talk.success.unwrap_or(asked).max(asked) + CLAIM + self.slack();
+        let user = &self.users[talk.user];
+        let earlier = user.talks.iter().take_while(|p| **p != pipe).filter_map(|p| self.talks[p].boot);
+        let mut relevant: Vec<usize> = Vec::new();
+        for boot in earlier {
+            let boot = &self.ledger.boots[boot];
+            if boot.died.is_none_or(|died| died > asked) {
+                relevant.push(boot.host);
+            } else {
+                relevant.extend(0..self.hosts.len());
+            }
+        }
+        relevant.sort_unstable();
+        relevant.dedup();
+        let from = Time::START + asked.since(Time::START).saturating_sub(self.slack());
+        let is_out = |other: &usize| {
+            *other != talk.host
+                && self.was_up(*other, from, to)
+                && !self.links.were_in_touch(talk.host, *other, from, to)
+        };
+        relevant.iter().any(is_out)
+    }
+
+    fn was_up(&self, host: usize, from: Time, to: Time) -> bool {
+        let overlaps = |boot: &super::ledger::Boot| {
+            boot.host == host && boot.born < to && boot.died.is_none_or(|died| died > from)
+        };
+        self.ledger.boots.iter().any(overlaps)
+    }
+
+    /// May a sender's message come after a later one of it, to anybody?
+    pub(super) fn order_excused(&self, id: MessageId, highest: usize) -> Option<&'static str> {
+        let message = self.ledger.get(id)?;
+        if message.single {
+            return Some("excused: out of order, shown with one copy");
+        }
+        let boundaries = self.users[id.device].talks.iter().filter(|pipe| {
+            let before = self.talks[*pipe].k_before;
+            id.k <= before && before < highest
+        });
+        for pipe in boundaries {
+            if self.has_crossed(*pipe) {
+                return Some("excused: out of order, its sender crossed a cut");
+            }
+            let old = &self.talks[&message.pipe];
+            let asked = self.talks[pipe].asked.unwrap_or(self.pipes[*pipe].born);
+            let bound = if old.was_redirected { asked + CLAIM_DRY.saturating_sub(ms(10)) } else { asked };
+            let arrived = self.pipes[message.pipe].flows[0].arrived_at(message.end);
+            if arrived.is_none_or(|arrived| arrived >= bound) {
+                return Some("excused: out of order, still on its way when its sender was elsewhere");
+            }
+        }
+        None
+    }
+
+    /// The same to this client only.
+    pub(super) fn order_excused_for(&self, u: usize, id: MessageId) -> Option<&'static str> {
+        let accepted = self.ledger.get(id)?.accepted?;
+        let late = |pipe: &&PipeId| {
+            let begun = self.talks[*pipe].success.is_none_or(|at| accepted.at <= at + self.slack());
+            begun && self.has_crossed(**pipe)
+        };
+        let crossed = self.users[u].talks.iter().find(late);
+        crossed.map(|_| "excused: out of order, its hearer crossed a cut")
+    }
+
+    /// May a client hear again on `pipe` what it heard before?
+    pub(super) fn repeat_excused(
+        &mut self,
+        u: usize,
+        pipe: PipeId,
+        before: &Receipt,
+    ) -> Option<&'static str> {
+        let now = self.now();
+        if self.users[u].is_anonymous() {
+            return Some("excused: a repeat in another anonymous session");
+        }
+        if before.end > self.pipes[before.pipe].confirmed(1, now) {
+            return Some("excused: a repeat of what was not confirmed");
+        }
+        let died = self.talks[&before.pipe].boot.and_then(|boot| self.ledger.boots[boot].died);
+        if died.is_some_and(|died| before.at + KILLED + self.slack() >= died) {
+            return Some("excused: a repeat after a server was killed");
+        }
+        let since: Vec<PipeId> = self.users[u]
+            .talks
+            .iter()
+            .copied()
+            .filter(|p| self.pipes[*p].born >= before.at || *p == pipe)
+            .collect();
+        if since.iter().any(|pipe| self.has_crossed(*pipe)) {
+            return Some("excused: a repeat for one that crossed a cut");
+        }
+        self.users[u].is_shared.then_some("excused: a repeat of what another device missed")
+    }
+
+    /// A login or registration was refused. Was there a reason?
+    pub(super) fn refused(&mut self, u: usize, pipe: PipeId, line: &str) {
+        let host = self.talks[&pipe].host;
+        let is_preset = self.talks[&pipe].stage != Stage::Registering;
+        let text = format!("client {u} at server {host}: {line}");
+        self.tell(|| text.clone());
+        if is_preset {
+            self.violate("who registered can log in", text);
+        }
+    }
+
+    /// A name was registered.
+    pub(super) fn name_won(&mut self, _u: usize) {
+        self.judge.mark("a name was registered");
+    }
+}

@@ -1,0 +1,158 @@
+//! What befalls servers and the ways between them, and how it is mended. One at a time: the guarantees are
+//! about one fault, and two at once excuse nearly everything.
+
+use super::cluster::Cluster;
+use super::schedule::{Event, ms};
+use super::swarm::Class;
+
+/// How a fault is mended.
+#[derive(Clone, Debug)]
+enum Remedy {
+    Boot {
+        host: usize,
+        loses_key: bool,
+    },
+    Resume(usize),
+    /// Walls, each from one to another.
+    Open(Vec<(usize, usize)>),
+}
+
+#[derive(Debug)]
+pub(super) struct Fault {
+    remedy: Option<Remedy>,
+}
+
+impl Cluster {
+    /// Something goes wrong, and later the next thing.
+    pub(super) fn on_fault(&mut self) {
+        if self.healed.is_some() {
+            return;
+        }
+        let classes: Vec<Class> = self.swarm.classes.iter().filter(|class| self.can_befall(*class)).collect();
+        if classes.is_empty() {
+            return self.schedule.after(ms(200), Event::Fault);
+        }
+        let class = *self.rng.choose(&classes);
+        let lasts =
+            if self.rng.chance(50) { self.rng.between(60, 900) } else { self.rng.between(900, 8_000) };
+        self.tell(|| format!("fault: {} for {lasts} ms", class.label()));
+        self.judge.mark(class.label());
+        let remedy = self.befall(class);
+        self.links.is_stale = true;
+        self.lose_acks();
+        self.survey();
+        let n = self.faults.len();
+        self.faults.push(Fault { remedy: Some(remedy) });
+        self.schedule.after(ms(lasts), Event::Mend(n));
+        let (low, high) = self.swarm.pause_ms;
+        let pause = self.rng.between(low, high);
+        self.schedule.after(ms(lasts + pause), Event::Fault);
+    }
+
+    /// A second copy of everything is kept on one other server only, so two must not go one after the other.
+    fn can_befall(&self, class: Class) -> bool {
+        let n = self.hosts.len();
+        match class {
+            Class::Kill | Class::Vanish => n > 1 && self.is_meshed() && self.meshed_for(ms(1_200)),
+            Class::Pause => true,
+            Class::Newcomer => n < 7,
+            Class::Cut | Class::OneWay | Class::Part | Class::Flaky => n > 1,
+            _ => false,
+        }
+    }
+
+    fn befall(&mut self, class: Class) -> Remedy {
+        let n = self.hosts.len();
+        let any = self.rng.below(n as u64) as usize;
+        let other = (any + 1 + self.rng.below(n.max(2) as u64 - 1) as usize) % n;
+        match class {
+            Class::Kill | Class::Vanish => {
+                let loses_key = self.has(Class::Newcomer) && self.rng.chance(50);
+                self.crash(any, class == Class::Vanish);
+                Remedy::Boot { host: any, loses_key }
+            }
+            Class::Pause => {
+                self.pause(any);
+                Remedy::Resume(any)
+            }
+            Class::Newcomer => {
+                self.add_host();
+                Remedy::Open(Vec::new())
+            }
+            Class::Flaky => {
+                self.reset_between(&[(any, other), (other, any)]);
+                Remedy::Open(Vec::new())
+            }
+            Class::Cut => self.wall(vec![(any, other), (other, any)]),
+            Class::OneWay => self.wall(vec![(any, other)]),
+            _ => {
+                let side: Vec<bool> =
+                    (0..n).map(|i| i != other && (i == any || self.rng.chance(50))).collect();
+                let pairs = (0..n).flat_map(|a| (0..n).map(move |b| (a, b)));
+                self.wall(pairs.filter(|(a, b)| side[*a] != side[*b]).collect())
+            }
+        }
+    }
+
+    /// Closes ways, with or without a word to the programs.
+    fn wall(&mut self, ways: Vec<(usize, usize)>) -> Remedy {
+        if self.rng.chance(40) {
+            self.reset_between(&ways);
+        }
+        ways.iter().for_each(|(from, to)| self.walls[*from][*to] += 1);
+        self.tell(|| format!("nothing gets through {ways:?}"));
+        Remedy::Open(ways)
+    }
+
+    /// Breaks the connections between these.
+    fn reset_between(&mut self, ways: &[(usize, usize)]) {
+        for h in 0..self.hosts.len() {
+            let socks = self.hosts[h].socks.values();
+            let hit: Vec<(usize, usize)> = socks
+                .filter(|sock| sock.peer.is_some_and(|peer| ways.contains(&(h, peer))))
+                .map(|sock| (sock.pipe, sock.side))
+                .collect();
+            for (pipe, side) in hit {
+                self.pipes[pipe].flows[side].drop_rest();
+                self.pipes[pipe].flows[1 - side].drop_rest();
+                self.schedule.after(ms(0), Event::Reset(pipe, side));
+                self.schedule.after(ms(0), Event::Reset(pipe, 1 - side));
+            }
+        }
+    }
+
+    pub(super) fn on_mend(&mut self, n: usize) {
+        let Some(remedy) = self.faults[n].remedy.take() else { return };
+        self.tell(|| format!("mended: {remedy:?}"));
+        match remedy {
+            Remedy::Boot { host, loses_key } => {
+                if !self.hosts[host].is_up() {
+                    self.boot(host, loses_key);
+                }
+            }
+            Remedy::Resume(host) => self.resume(host),
+            Remedy::Open(ways) => ways.iter().for_each(|(from, to)| self.walls[*from][*to] -= 1),
+        }
+        self.retransmit();
+        self.survey();
+    }
+
+    /// All that is wrong goes right.
+    pub fn mend_everything(&mut self) {
+        for n in 0..self.faults.len() {
+            self.on_mend(n);
+        }
+    }
+
+    /// Wall clocks jump.
+    pub fn jump_clock(&mut self) {
+        let h = self.rng.below(self.hosts.len() as u64) as usize;
+        let by = match self.rng.below(4) {
+            0 => self.rng.between(0, 200_000) as i64 - 100_000,
+            _ => self.rng.between(0, 6_000) as i64 - 3_000,
+        };
+        self.judge.mark("a wall clock jumped");
+        self.tell(|| format!("the clock of server {h} jumps by {by} ms"));
+        self.hosts[h].skew_ms += by;
+    }
+}

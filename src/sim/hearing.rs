@@ -1,0 +1,208 @@
+//! What servers and clients hear, held against what was said: all of it as it was, in order, once.
+
+use serde_json::Value;
+
+use super::cluster::Cluster;
+use super::ledger::{MessageId, stamp};
+use super::pipe::{Owner, PipeId};
+use super::user::Receipt;
+use crate::base::id::LinkId;
+use crate::base::limits::SUSPECT;
+use crate::node::Node;
+use crate::wire::frame::{self, Frame};
+use crate::wire::line::Flow;
+
+impl Cluster {
+    /// A client's line reaches a node.
+    pub(super) fn line(&mut self, node: &mut Node, h: usize, link: LinkId, from: Owner, line: &[u8]) -> Flow {
+        let now = self.now();
+        let before = node.counters().activities;
+        let flow = node.line(now, link, line);
+        let boot = self.hosts[h].boot;
+        if let (Owner::User(_), Some((pipe, _))) = (from, self.hosts[h].pipe_of(link))
+            && let Some(talk) = self.talks.get_mut(&pipe)
+        {
+            talk.boot = Some(boot);
+            talk.asked.get_or_insert(now);
+        }
+        if node.counters().activities > before
+            && let Some(id) = stamp(line)
+        {
+            self.schedule.note((id.device as u64) << 32 | id.k as u64);
+            if self.ledger.get(id).is_none_or(|message| message.accepted.is_some()) {
+                self.violate("a message is accepted once", format!("{id:?} at server {h}"));
+            }
+            self.judge.mark("messages");
+            self.ledger.accept(now, boot, id);
+        }
+        flow
+    }
+
+    /// Another server's frame reaches a node.
+    pub(super) fn frame(&mut self, node: &mut Node, h: usize, link: LinkId, bytes: &[u8]) -> Flow {
+        let now = self.now();
+        if let Some(sock) = self.hosts[h].socks.get_mut(&link) {
+            self.links.is_stale |= sock.greeted.is_none();
+            sock.greeted = Some(now);
+        }
+        let before = node.counters().relayed;
+        let flow = node.frame(now, link, bytes);
+        if node.counters().relayed > before
+            && let Ok(Frame::Data(data)) = frame::read(bytes)
+        {
+            self.ledger.hold(self.hosts[h].boot, data.stream, data.seq);
+        }
+        flow
+    }
+
+    /// The simulator's own connection to a server heard something: this is what the server applied.
+    pub(super) fn tapped(&mut self, node: &Node, h: usize, pipe: PipeId) {
+        let now = self.now();
+        let boot = self.hosts[h].boot;
+        let flow = &mut self.pipes[pipe].flows[1];
+        let n = flow.deliverable();
+        flow.deliver(n);
+        flow.acknowledge(now, flow.delivered);
+        let bytes = flow.unread().to_vec();
+        let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |at| at + 1);
+        flow.consume(whole);
+        if self.ledger.boots[boot].tap != Some(pipe) {
+            return;
+        }
+        for line in bytes[..whole].split_inclusive(|b| *b == b'\n') {
+            let line = &line[..line.len() - 1];
+            if memchr::memmem::find(line, b"LOGIN_SUCCESS").is_some() {
+                self.ledger.boots[boot].hears_since = Some(now);
+            } else if let Some(id) = self.known_message(line) {
+                self.tap_hears(node, boot, id);
+            }
+        }
+    }
+
+    fn tap_hears(&mut self, node: &Node, b: usize, id: MessageId) {
+        let now = self.now();
+        let boot = &mut self.ledger.boots[b];
+        let highest = boot.highest.insert(id.device, id.k).unwrap_or_default().max(id.k);
+        boot.highest.insert(id.device, highest);
+        if boot.heard.insert(id, now).is_some() {
+            self.violate("a server shows a message once", format!("boot {b} shows {id:?} again"));
+        } else if id.k < highest {
+            match self.order_excused(id, highest) {
+                Some(why) => self.judge.mark(why),
+                None => self.violate(
+                    "a server shows a sender's messages in order",
+                    format!("boot {b} shows {id:?} after {highest}"),
+                ),
+            }
+        }
+        self.exposed(id);
+        let Some(accepted) = self.ledger.get(id).and_then(|m| m.accepted) else { return };
+        if accepted.boot != b || self.ledger.holders(&accepted).count() > 1 {
+            return;
+        }
+        let host = &mut self.hosts[self.ledger.boots[b].host];
+        if self.ledger.admits_single(node) {
+            host.admitted = Some(now);
+        }
+        let waits = |at| now.since(at) < SUSPECT;
+        let is_waited_for =
+            host.socks.values().any(|sock| sock.peer.is_some() && sock.greeted.is_some_and(waits));
+        if is_waited_for && host.admitted.is_none() {
+            self.violate(
+                "what is shown is on two servers",
+                format!("boot {b} shows {id:?}, which only it holds"),
+            );
+        }
+        self.judge.mark("a message shown with one copy");
+        if let Some(message) = self.ledger.get_mut(id) {
+            message.single = true;
+        }
+    }
+
+    fn exposed(&mut self, id: MessageId) {
+        let now = self.now();
+        if let Some(message) = self.ledger.get_mut(id) {
+            message.exposed.get_or_insert(now);
+        }
+    }
+
+    /// The message that a broadcast line is, if it is one that was said and accepted, word for word.
+    fn known_message(&mut self, line: &[u8]) -> Option<MessageId> {
+        let known = stamp(line).and_then(|id| self.ledger.get(id).map(|message| (id, message)));
+        let Some((id, message)) = known.filter(|(_, message)| message.accepted.is_some()) else {
+            let text = String::from_utf8_lossy(line).into_owned();
+            self.violate("nothing comes from nowhere", text);
+            return None;
+        };
+        if message.line.as_deref() == Some(line) {
+            return Some(id);
+        }
+        if let Err(why) = is_said(line, &message.activity, &message.name) {
+            self.violate("messages come as they were said", format!("{id:?}: {why}"));
+            return None;
+        }
+        let is_second = message.line.is_some();
+        if is_second {
+            self.violate("a message is spelled the same everywhere", format!("{id:?}"));
+        }
+        self.ledger.get_mut(id)?.line = Some(line.into());
+        Some(id)
+    }
+
+    /// A client heard a broadcast.
+    pub(super) fn user_hears(&mut self, pipe: PipeId, line: &[u8], end: u64) {
+        let now = self.now();
+        let Some(id) = self.known_message(line) else { return };
+        self.schedule.note((pipe as u64) << 40 | (id.device as u64) << 20 | id.k as u64);
+        self.judge.mark("deliveries");
+        self.exposed(id);
+        let Some(talk) = self.talks.get_mut(&pipe) else { return };
+        let u = talk.user;
+        if talk.success.is_none() {
+            self.violate("no broadcast before a success", format!("client {u} hears {id:?}"));
+        }
+        let Some(talk) = self.talks.get_mut(&pipe) else { return };
+        if !talk.heard.insert(id) {
+            return self
+                .violate("a session hears a message once", format!("client {u}, pipe {pipe}: {id:?} again"));
+        }
+        let user = &mut self.users[u];
+        let row = &mut user.got[id.device];
+        if row.len() < id.k {
+            row.resize(id.k, None);
+        }
+        let before = row[id.k - 1].replace(Receipt { at: now, pipe, end });
+        let highest = user.highest[id.device].max(id.k);
+        user.highest[id.device] = highest;
+        if let Some(receipt) = before {
+            return match self.repeat_excused(u, pipe, &receipt) {
+                Some(why) => self.judge.mark(why),
+                None => self.violate(
+                    "a client hears a message once",
+                    format!("client {u} hears {id:?} on pipe {pipe} after {receipt:?}"),
+                ),
+            };
+        }
+        if id.k < highest {
+            match self.order_excused(id, highest).or_else(|| self.order_excused_for(u, id)) {
+                Some(why) => self.judge.mark(why),
+                None => self.violate(
+                    "a client hears each sender in order",
+                    format!("client {u} hears {id:?} after {highest} on pipe {pipe}"),
+                ),
+            }
+        }
+    }
+}
+
+/// Whether a broadcast is what this name said.
+fn is_said(line: &[u8], activity: &str, name: &str) -> Result<(), String> {
+    if let Some(byte) = line.iter().find(|byte| !(0x20..0x80).contains(*byte)) {
+        return Err(format!("the byte {byte:#04x} in it"));
+    }
+    let text = || String::from_utf8_lossy(line).into_owned();
+    let value: Value = serde_json::from_slice(line).map_err(|error| format!("{error}: {}", text()))?;
+    let mut said: Value = serde_json::from_str(activity).map_err(|error| error.to_string())?;
+    said["authenticated_user"] = name.into();
+    if value["command"] == "ACTIVITY_BROADCAST" && value["activity"] == said { Ok(()) } else { Err(text()) }
+}

@@ -1,0 +1,299 @@
+//! One server of a cluster: its node, its sockets, and what may befall it.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use super::cluster::Cluster;
+use super::pipe::{Owner, Pipe, PipeId};
+use super::schedule::{Event, ms, us};
+use super::swarm::Class;
+use crate::base::id::LinkId;
+use crate::base::limits::Limits;
+use crate::base::time::Time;
+use crate::node::{Hashed, Identity, Mutation, Node, Seeds};
+use crate::wire::frame::Frames;
+use crate::wire::line::Lines;
+
+/// Something a server's loop is woken for.
+#[derive(Debug)]
+pub(super) enum Notice {
+    Accept(PipeId),
+    /// Bytes, the end, or an error.
+    Readable(LinkId),
+    Unblocked(LinkId),
+    /// A dialled address has nobody.
+    Refused(LinkId),
+    /// A dialled connection stands.
+    Dialled(LinkId, PipeId),
+    Hashed(LinkId, Hashed),
+    /// The workload sends a client to another server.
+    Redirect(LinkId, usize),
+}
+
+/// The shell's part of a link.
+#[derive(Debug)]
+pub(super) struct Sock {
+    pub pipe: PipeId,
+    pub side: usize,
+    pub lines: Lines,
+    pub frames: Frames,
+    /// The server at the other end, once it is proven, and whether it has said anything.
+    pub peer: Option<usize>,
+    pub greeted: Option<Time>,
+    /// The node was told of the end.
+    pub end_told: bool,
+}
+
+pub(super) struct Host {
+    pub node: Option<Box<Node>>,
+    /// Which of all boots it is in, or was.
+    pub boot: usize,
+    pub identity: Option<Identity>,
+    pub socks: BTreeMap<LinkId, Sock>,
+    /// Dialled, without an answer so far: what is to be written when there is one.
+    pub dialling: BTreeMap<LinkId, Vec<u8>>,
+    pub inbox: Vec<Notice>,
+    pub turn_at: Option<Time>,
+    pub paused: bool,
+    /// Its machine is gone: it says nothing, and nothing reaches it.
+    pub dark: bool,
+    pub skew_ms: i64,
+    /// Turns in a row at the same instant.
+    pub spins: u32,
+    /// When its node last said that it shows what only it holds.
+    pub admitted: Option<Time>,
+}
+
+/// What the wall clocks say at the start of time.
+const WALL_MS: i64 = 1_700_000_000_000;
+/// The one port of all servers; their hostnames are `s0`, `s1`, …
+pub(super) const PORT: u16 = 3780;
+
+pub(super) fn hostname(host: usize) -> String {
+    format!("s{host}")
+}
+
+/// The server of this hostname.
+pub(super) fn host_named(hostname: &str) -> Option<usize> {
+    hostname.strip_prefix('s')?.parse().ok()
+}
+
+pub(super) fn address(machine: usize) -> IpAddr {
+    Ipv4Addr::new(10, 0, (machine >> 8) as u8, machine as u8).into()
+}
+
+impl Host {
+    pub fn is_up(&self) -> bool {
+        self.node.is_some()
+    }
+
+    /// It has turns.
+    pub fn is_running(&self) -> bool {
+        self.is_up() && !self.paused
+    }
+
+    pub fn wall_ms(&self, now: Time) -> u64 {
+        (WALL_MS + self.skew_ms + now.since(Time::START).as_millis() as i64) as u64
+    }
+
+    fn forget(&mut self) {
+        self.socks.clear();
+        self.dialling.clear();
+        self.inbox.clear();
+        self.turn_at = None;
+        self.paused = false;
+        self.spins = 0;
+        self.admitted = None;
+    }
+}
+
+impl Cluster {
+    /// Adds a server and starts it. Returns which it is.
+    pub fn add_host(&mut self) -> usize {
+        let skew_ms = if self.has(Class::Skew) { self.rng.between(0, 10_000) as i64 - 5_000 } else { 0 };
+        self.hosts.push(Host {
+            node: None,
+            boot: 0,
+            identity: None,
+            socks: BTreeMap::new(),
+            dialling: BTreeMap::new(),
+            inbox: Vec::new(),
+            turn_at: None,
+            paused: false,
+            dark: false,
+            skew_ms,
+            spins: 0,
+            admitted: None,
+        });
+        let n = self.hosts.len();
+        self.walls.iter_mut().for_each(|row| row.push(0));
+        self.walls.push(vec![0; n]);
+        self.boot(n - 1, false);
+        n - 1
+    }
+
+    fn limits() -> Limits {
+        Limits { feed_bytes: 1 << 20, line_bytes: 1 << 14, ..Limits::default() }
+    }
+
+    /// Starts a server that is down. Its key may be lost; its records always are, as there is no store.
+    pub fn boot(&mut self, h: usize, loses_key: bool) {
+        let now = self.now();
+        let mut seeds = Seeds::fixed(self.rng.draw());
+        if let Some(old) = self.hosts[h].identity {
+            if !loses_key {
+                seeds.identity = Identity { stream: seeds.identity.stream, ..old };
+            }
+            if self.options.mutation == Some(Mutation::StreamContinued) {
+                seeds.identity.stream = old.stream;
+            }
+        }
+        let mut node = Box::new(Node::new(Cluster::limits(), &seeds));
+        #[cfg(feature = "mutations")]
+        if let Some(mutation) = self.options.mutation {
+            node.mutate(mutation);
+        }
+        let generations_alone = self.options.mutation == Some(Mutation::LocalGenerations);
+        let others: Vec<usize> = (0..self.hosts.len()).filter(|i| *i != h).collect();
+        let up: Vec<usize> = others.iter().copied().filter(|i| self.hosts[*i].is_up()).collect();
+        let host = &mut self.hosts[h];
+        if generations_alone {
+            host.skew_ms = -WALL_MS - now.since(Time::START).as_millis() as i64;
+        }
+        node.set_wall(host.wall_ms(now));
+        node.introduce(&hostname(h), PORT);
+        host.forget();
+        host.dark = false;
+        host.identity = Some(seeds.identity);
+        if let Some(first) = if up.is_empty() { others.first() } else { Some(self.rng.choose(&up)) } {
+            node.join(now, &hostname(*first), PORT);
+        }
+        host.node = Some(node);
+        host.boot = self.ledger.boot(now, h, seeds.identity.stream);
+        let boot = host.boot;
+        self.tell(|| format!("server {h} starts, boot {boot}, stream {:?}", seeds.identity.stream));
+        let tap = self.tap(h, b"{\"command\":\"LOGIN\",\"username\":\"anonymous\"}\n");
+        self.ledger.boots[boot].tap = Some(tap);
+        self.preset_names(h);
+        self.wake(h);
+        self.survey();
+    }
+
+    /// A connection of the simulator's own to a server: it takes no time, and nothing happens to it.
+    pub fn tap(&mut self, h: usize, says: &[u8]) -> PipeId {
+        let owners = [Owner::Tap, Owner::Host(h, self.hosts[h].boot)];
+        let mut pipe = Pipe::new(self.now(), owners, 0, (1 << 30, 1 << 30));
+        pipe.open = [true; 2];
+        pipe.flows[0].write(self.schedule.now, &[says]);
+        let n = pipe.flows[0].deliverable();
+        pipe.flows[0].deliver(n);
+        self.pipes.push(pipe);
+        let id = self.pipes.len() - 1;
+        self.hosts[h].inbox.push(Notice::Accept(id));
+        id
+    }
+
+    /// A server stops to be. `silently`: with its whole machine, so that nobody is told.
+    pub fn crash(&mut self, h: usize, silently: bool) {
+        let boot = self.hosts[h].boot;
+        self.tell(|| format!("server {h} {}", if silently { "vanishes" } else { "is killed" }));
+        self.ledger.boots[boot].died = Some(self.now());
+        let mine = |pipe: &Pipe, side: usize| pipe.owners[side] == Owner::Host(h, boot) && pipe.open[side];
+        for pipe in 0..self.pipes.len() {
+            for side in 0..2 {
+                if !mine(&self.pipes[pipe], side) {
+                    continue;
+                }
+                if silently {
+                    let now = self.now();
+                    self.pipes[pipe].open[side] = false;
+                    self.pipes[pipe].flows[1 - side].lose_acks(now);
+                } else {
+                    self.close(pipe, side);
+                }
+            }
+        }
+        let host = &mut self.hosts[h];
+        host.dark = silently;
+        host.node = None;
+        host.forget();
+        self.survey();
+    }
+
+    /// Has the server's loop wake up soon.
+    pub fn wake(&mut self, h: usize) {
+        let late = us(self.rng.below(self.swarm.late_us));
+        self.wake_at(h, self.now() + late);
+    }
+
+    pub fn wake_at(&mut self, h: usize, at: Time) {
+        let host = &mut self.hosts[h];
+        if host.is_running() && host.turn_at.is_none_or(|t| t > at) {
+            host.turn_at = Some(at);
+            self.schedule.set(at, Event::Turn(h));
+        }
+    }
+
+    /// A connection arrives where it was made to.
+    pub(super) fn on_knock(&mut self, pipe: PipeId) {
+        let Owner::Host(h, _) = self.pipes[pipe].owners[1] else { return };
+        let is_free = self.is_reachable(pipe);
+        let way = us(self.pipes[pipe].way_us);
+        if !is_free {
+            self.judge.mark("a connect that nobody heard");
+            return;
+        }
+        let is_up = self.hosts[h].is_up();
+        if is_up {
+            self.pipes[pipe].owners[1] = Owner::Host(h, self.hosts[h].boot);
+            self.pipes[pipe].open[1] = true;
+            self.hosts[h].inbox.push(Notice::Accept(pipe));
+            self.wake(h);
+        }
+        match self.pipes[pipe].owners[0] {
+            Owner::Host(from, boot) => {
+                let host = &mut self.hosts[from];
+                let Some(link) = self.pipes[pipe].links[0].filter(|_| host.is_up() && host.boot == boot)
+                else {
+                    return self.close(pipe, 0);
+                };
+                let notice = if is_up { Notice::Dialled(link, pipe) } else { Notice::Refused(link) };
+                host.inbox.push(notice);
+                let at = self.now() + way;
+                self.wake_at(from, at);
+            }
+            _ if !is_up => self.schedule.after(way, Event::Reset(pipe, 0)),
+            _ => {}
+        }
+    }
+
+    pub(super) fn on_hashed(&mut self, h: usize, boot: usize, link: LinkId, hashed: Hashed) {
+        if self.hosts[h].is_up() && self.hosts[h].boot == boot {
+            self.hosts[h].inbox.push(Notice::Hashed(link, hashed));
+            self.wake(h);
+        }
+    }
+
+    /// SIGSTOP.
+    pub fn pause(&mut self, h: usize) {
+        self.tell(|| format!("server {h} stops"));
+        self.hosts[h].paused = true;
+        self.hosts[h].turn_at = None;
+        self.survey();
+    }
+
+    /// SIGCONT.
+    pub fn resume(&mut self, h: usize) {
+        if std::mem::replace(&mut self.hosts[h].paused, false) {
+            self.tell(|| format!("server {h} goes on"));
+            self.wake(h);
+            self.survey();
+        }
+    }
+
+    /// How long a password thread takes.
+    pub fn draw_hash_time(&mut self) -> Duration {
+        ms(self.rng.between(1, 40))
+    }
+}

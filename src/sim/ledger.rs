@@ -1,0 +1,156 @@
+//! What was said, where it was accepted, who holds it and who heard it: the truth that the promises are
+//! held against. Nothing here is asked of a node but its counters; it is seen from outside.
+
+use std::collections::BTreeMap;
+
+use super::pipe::PipeId;
+use crate::base::id::StreamId;
+use crate::base::time::Time;
+use crate::node::Node;
+
+/// A message: who said it (the device) and its number there, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct MessageId {
+    pub device: usize,
+    pub k: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Message {
+    /// The activity as it was said.
+    pub activity: String,
+    pub name: String,
+    /// The connection it was said on, and where it ends there.
+    pub pipe: PipeId,
+    pub end: u64,
+    pub accepted: Option<Accepted>,
+    /// The line it became, once somebody heard it and it was right.
+    pub line: Option<Box<[u8]>>,
+    /// When any client was shown it.
+    pub exposed: Option<Time>,
+    /// It was shown when only one server held it, as it may be.
+    pub single: bool,
+}
+
+/// A server took a message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Accepted {
+    pub at: Time,
+    pub boot: usize,
+    pub seq: u64,
+}
+
+/// One boot of a server.
+#[derive(Debug)]
+pub(super) struct Boot {
+    pub host: usize,
+    pub born: Time,
+    pub died: Option<Time>,
+    /// What it accepted, in its order.
+    pub accepted: Vec<MessageId>,
+    /// How far it holds the streams of other boots.
+    pub holds: BTreeMap<usize, u64>,
+    /// The simulator's own connection to it, since when that hears, and what it heard when.
+    pub tap: Option<PipeId>,
+    pub hears_since: Option<Time>,
+    pub heard: BTreeMap<MessageId, Time>,
+    /// The highest number it heard of each device.
+    pub highest: BTreeMap<usize, usize>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    pub boots: Vec<Boot>,
+    streams: BTreeMap<StreamId, usize>,
+    /// By device, from number 1 on.
+    pub messages: Vec<Vec<Message>>,
+    /// `exposed_single_copy` of the node whose turn it is, when the turn began.
+    single_before: u64,
+}
+
+impl Ledger {
+    pub fn boot(&mut self, now: Time, host: usize, stream: StreamId) -> usize {
+        self.boots.push(Boot {
+            host,
+            born: now,
+            died: None,
+            accepted: Vec::new(),
+            holds: BTreeMap::new(),
+            tap: None,
+            hears_since: None,
+            heard: BTreeMap::new(),
+            highest: BTreeMap::new(),
+        });
+        self.streams.insert(stream, self.boots.len() - 1);
+        self.boots.len() - 1
+    }
+
+    pub fn turn_begins(&mut self, node: &Node) {
+        self.single_before = node.counters().exposed_single_copy;
+    }
+
+    /// The node has said in this turn that it shows messages which no other server confirmed to hold.
+    pub fn admits_single(&self, node: &Node) -> bool {
+        node.counters().exposed_single_copy > self.single_before
+    }
+
+    pub fn get(&self, id: MessageId) -> Option<&Message> {
+        self.messages.get(id.device)?.get(id.k.checked_sub(1)?)
+    }
+
+    pub fn get_mut(&mut self, id: MessageId) -> Option<&mut Message> {
+        self.messages.get_mut(id.device)?.get_mut(id.k.checked_sub(1)?)
+    }
+
+    /// A server accepted a message.
+    pub fn accept(&mut self, at: Time, boot: usize, id: MessageId) {
+        self.boots[boot].accepted.push(id);
+        let seq = self.boots[boot].accepted.len() as u64;
+        if let Some(message) = self.get_mut(id) {
+            message.accepted = Some(Accepted { at, boot, seq });
+        }
+    }
+
+    /// A server holds one more message of a stream.
+    pub fn hold(&mut self, boot: usize, stream: StreamId, seq: u64) {
+        if let Some(origin) = self.streams.get(&stream) {
+            let held = self.boots[boot].holds.entry(*origin).or_default();
+            *held = (*held).max(seq);
+        }
+    }
+
+    fn holds(&self, boot: usize, accepted: &Accepted) -> bool {
+        boot == accepted.boot
+            || self.boots[boot].holds.get(&accepted.boot).is_some_and(|upto| *upto >= accepted.seq)
+    }
+
+    /// All boots that ever held it.
+    pub fn holders(&self, accepted: &Accepted) -> impl Iterator<Item = usize> {
+        let accepted = *accepted;
+        (0..self.boots.len()).filter(move |boot| self.holds(*boot, &accepted))
+    }
+
+    /// Some server that lives holds it.
+    pub fn is_held(&self, accepted: &Accepted) -> bool {
+        self.holders(accepted).any(|boot| self.boots[boot].died.is_none())
+    }
+
+    /// All messages that were accepted.
+    pub fn accepted(&self) -> impl Iterator<Item = (MessageId, &Message, Accepted)> {
+        self.messages.iter().enumerate().flat_map(|(device, all)| {
+            all.iter().enumerate().filter_map(move |(i, message)| {
+                message.accepted.map(|accepted| (MessageId { device, k: i + 1 }, message, accepted))
+            })
+        })
+    }
+}
+
+/// The device and number in an activity or in a broadcast of one.
+pub(super) fn stamp(line: &[u8]) -> Option<MessageId> {
+    let number = |key: &[u8]| -> Option<usize> {
+        let at = memchr::memmem::find(line, key)? + key.len();
+        let digits = line[at..].iter().take_while(|b| b.is_ascii_digit());
+        Some(digits.fold(0, |n, b| n * 10 + usize::from(b - b'0')))
+    };
+    Some(MessageId { device: number(b"\"d\":")?, k: number(b"\"k\":")? })
+}

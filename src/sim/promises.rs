@@ -1,0 +1,139 @@
+//! What must hold at the end: everybody is in and has heard everything, and all servers agree.
+
+use super::cluster::Cluster;
+use super::ledger::MessageId;
+
+impl Cluster {
+    /// Everything is linked, everybody is in, everything was heard.
+    pub fn all_is_well(&self) -> bool {
+        self.is_meshed()
+            && (0..self.users.len()).all(|u| self.users[u].is_retired || self.is_online(u))
+            && self.names_agree()
+            && (0..self.hosts.len()).all(|h| self.untold(h).is_empty())
+            && (0..self.users.len()).all(|u| self.missing(u).is_empty())
+    }
+
+    /// The liveness bound is over: what is it that is not well?
+    pub fn say_what_is_not_well(&mut self) {
+        for a in 0..self.hosts.len() {
+            for b in a + 1..self.hosts.len() {
+                if !self.links.is_in_touch(a, b) {
+                    self.violate("servers find each other again", format!("{a} and {b} are not linked"));
+                }
+            }
+        }
+        for u in 0..self.users.len() {
+            if !self.users[u].is_retired && !self.is_online(u) {
+                let host = self.users[u].talk.map(|pipe| self.talks[&pipe].host);
+                self.violate("everybody can log in", format!("client {u} is not in, at server {host:?}"));
+            }
+        }
+    }
+
+    fn names_agree(&self) -> bool {
+        let mut counts = self.hosts.iter().filter_map(|host| host.node.as_ref()).map(|node| node.names());
+        let first = counts.next();
+        counts.all(|n| Some(n) == first)
+    }
+
+    /// What a server must have applied and has not.
+    fn untold(&self, h: usize) -> Vec<MessageId> {
+        let boot = &self.ledger.boots[self.hosts[h].boot];
+        let Some(since) = boot.hears_since else { return Vec::new() };
+        self.ledger
+            .accepted()
+            .filter(|(id, _, accepted)| {
+                accepted.at > since && !boot.heard.contains_key(id) && self.ledger.is_held(accepted)
+            })
+            .map(|(id, _, _)| id)
+            .collect()
+    }
+
+    pub fn check_the_end(&mut self) {
+        self.nothing_shown_is_gone();
+        self.servers_agree();
+        self.everybody_heard_everything();
+        if !self.names_agree() {
+            let counts: Vec<usize> =
+                self.hosts.iter().filter_map(|h| h.node.as_ref()).map(|n| n.names()).collect();
+            self.violate("registries are equal after a while", format!("{counts:?} names"));
+        }
+    }
+
+    /// What any client saw survives one crash.
+    fn nothing_shown_is_gone(&mut self) {
+        let gone: Vec<(MessageId, usize, bool)> = self
+            .ledger
+            .accepted()
+            .filter(|(_, message, accepted)| message.exposed.is_some() && !self.ledger.is_held(accepted))
+            .map(|(id, message, accepted)| (id, self.ledger.holders(&accepted).count(), message.single))
+            .collect();
+        for (id, holders, single) in gone {
+            match (holders, single) {
+                (_, true) => self.judge.mark("excused: gone, shown with one copy"),
+                (2.., _) => self.judge.mark("excused: gone, all servers that held it crashed"),
+                _ => self.violate("what any client saw survives one crash", format!("{id:?} is gone")),
+            }
+        }
+    }
+
+    fn servers_agree(&mut self) {
+        for h in 0..self.hosts.len() {
+            let untold = self.untold(h);
+            if !untold.is_empty() {
+                let n = untold.len();
+                self.violate(
+                    "all servers apply the same",
+                    format!("server {h} lacks {n}: {:?}", first(&untold)),
+                );
+            }
+            if self.ledger.boots[self.hosts[h].boot].hears_since.is_none() {
+                self.violate("an anonymous client can always log in", format!("server {h}"));
+            }
+        }
+    }
+
+    fn everybody_heard_everything(&mut self) {
+        for u in 0..self.users.len() {
+            let missing = self.missing(u);
+            if missing.is_empty() {
+                continue;
+            }
+            let name = &self.users[u].name;
+            let others: Vec<usize> =
+                (0..self.users.len()).filter(|o| *o != u && self.users[*o].name == *name).collect();
+            let of_name = |id: &MessageId| others.contains(&id.device);
+            let promise = if self.users[u].is_anonymous() {
+                "a message reaches every anonymous session"
+            } else if !others.is_empty() && missing.iter().any(of_name) {
+                "a message reaches the other devices of its name"
+            } else if others.is_empty() {
+                "a message reaches every name"
+            } else {
+                "a message reaches every device"
+            };
+            let n = missing.len();
+            let host = self.users[u].talk.map(|pipe| self.talks[&pipe].host);
+            self.violate(promise, format!("client {u} at server {host:?} lacks {n}: {:?}", first(&missing)));
+        }
+    }
+
+    /// Looked at all along.
+    pub fn bounds_hold(&mut self) {
+        for h in 0..self.hosts.len() {
+            let host = &self.hosts[h];
+            let Some(node) = host.node.as_ref() else { continue };
+            let (links, socks) = (node.links(), host.socks.len() + host.dialling.len());
+            if links != socks {
+                self.violate(
+                    "links are sockets",
+                    format!("server {h} has {links} links and {socks} sockets"),
+                );
+            }
+        }
+    }
+}
+
+fn first(ids: &[MessageId]) -> Vec<(usize, usize)> {
+    ids.iter().take(8).map(|id| (id.device, id.k)).collect()
+}

@@ -1,0 +1,258 @@
+//! What one seed is about: which faults there are and how often, how many servers and clients of which
+//! kinds. All of it follows from the seed.
+//!
+//! Seeds that have everything at once find little: a fault hides the next. So each has a few classes only.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::base::rng::Rng;
+
+/// A kind of trouble, or of behaviour that makes some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// A server's process is killed, and started again without what it knew.
+    Kill,
+    /// A server's machine is gone without a word.
+    Vanish,
+    /// A server is stopped for a while; its kernel goes on.
+    Pause,
+    /// Two servers do not reach each other.
+    Cut,
+    /// One server does not hear another, which hears it.
+    OneWay,
+    /// Groups of servers do not reach each other.
+    Part,
+    /// The connection between two servers is reset and can be made again at once.
+    Flaky,
+    /// A server starts late, or under a new key after it was killed.
+    Newcomer,
+    /// Turns come late.
+    Busy,
+    /// Long ways between all.
+    Wan,
+    /// Bytes arrive in pieces, and are read in pieces.
+    Chunks,
+    /// Small kernel buffers.
+    Tiny,
+    /// Clients that are gone without a word.
+    HalfOpen,
+    /// Clients that break off and come back anywhere.
+    Break,
+    /// Clients that read slowly.
+    Slow,
+    /// Users are sent to other servers.
+    Move,
+    /// Users log out and come back.
+    Logout,
+    /// Wall clocks differ and jump.
+    Skew,
+    /// Two want the same name.
+    Rivals,
+}
+
+impl Class {
+    /// All of them.
+    pub const ALL: [Class; 19] = [
+        Class::Kill,
+        Class::Vanish,
+        Class::Pause,
+        Class::Cut,
+        Class::OneWay,
+        Class::Part,
+        Class::Flaky,
+        Class::Newcomer,
+        Class::Busy,
+        Class::Wan,
+        Class::Chunks,
+        Class::Tiny,
+        Class::HalfOpen,
+        Class::Break,
+        Class::Slow,
+        Class::Move,
+        Class::Logout,
+        Class::Skew,
+        Class::Rivals,
+    ];
+
+    /// Those that befall servers, one after the other.
+    const OF_SERVERS: [Class; 8] = [
+        Class::Kill,
+        Class::Vanish,
+        Class::Pause,
+        Class::Cut,
+        Class::OneWay,
+        Class::Part,
+        Class::Flaky,
+        Class::Newcomer,
+    ];
+
+    /// Its name on the command line and in summaries.
+    pub fn label(self) -> &'static str {
+        match self {
+            Class::Kill => "kill",
+            Class::Vanish => "vanish",
+            Class::Pause => "pause",
+            Class::Cut => "cut",
+            Class::OneWay => "one-way",
+            Class::Part => "part",
+            Class::Flaky => "flaky",
+            Class::Newcomer => "newcomer",
+            Class::Busy => "busy",
+            Class::Wan => "wan",
+            Class::Chunks => "chunks",
+            Class::Tiny => "tiny",
+            Class::HalfOpen => "half-open",
+            Class::Break => "break",
+            Class::Slow => "slow",
+            Class::Move => "move",
+            Class::Logout => "logout",
+            Class::Skew => "skew",
+            Class::Rivals => "rivals",
+        }
+    }
+
+    /// The class of this name.
+    pub fn from_label(label: &str) -> Option<Class> {
+        Class::ALL.into_iter().find(|class| class.label() == label)
+    }
+}
+
+/// A set of classes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Classes(u32);
+
+impl Classes {
+    /// All.
+    pub const ALL: Classes = Classes((1 << Class::ALL.len()) - 1);
+
+    /// True if `class` is one of them.
+    pub fn has(self, class: Class) -> bool {
+        self.0 >> class as u32 & 1 == 1
+    }
+
+    /// With one more.
+    #[must_use]
+    pub fn with(self, class: Class) -> Classes {
+        Classes(self.0 | 1 << class as u32)
+    }
+
+    /// Those in both.
+    #[must_use]
+    pub fn and(self, other: Classes) -> Classes {
+        Classes(self.0 & other.0)
+    }
+
+    /// All that are in it.
+    pub fn iter(self) -> impl Iterator<Item = Class> {
+        Class::ALL.into_iter().filter(move |class| self.has(*class))
+    }
+}
+
+impl FromIterator<Class> for Classes {
+    fn from_iter<I: IntoIterator<Item = Class>>(all: I) -> Classes {
+        all.into_iter().fold(Classes::default(), Classes::with)
+    }
+}
+
+impl fmt::Display for Classes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let labels: Vec<&str> = self.iter().map(Class::label).collect();
+        f.write_str(if labels.is_empty() { "none" } else { "" })?;
+        f.write_str(&labels.join(","))
+    }
+}
+
+/// The choice of one seed.
+#[derive(Clone, Debug)]
+pub struct Swarm {
+    /// What goes wrong.
+    pub classes: Classes,
+    /// Servers, newcomers not counted.
+    pub servers: usize,
+    /// Registered names with one client each.
+    pub users: usize,
+    /// Registered names with two or three.
+    pub shared: usize,
+    /// Anonymous clients.
+    pub anonymous: usize,
+    /// How long there are faults.
+    pub safety: Duration,
+    /// The time between two things a client does, in milliseconds: at least, at most.
+    pub gap_ms: (u64, u64),
+    /// The time between the end of a fault and the next.
+    pub pause_ms: (u64, u64),
+    /// The way between two machines, in microseconds.
+    pub way_us: (u64, u64),
+    /// How late turns are, in microseconds.
+    pub late_us: u64,
+    /// Bytes of a kernel's send buffer, and of its receive buffer.
+    pub buffers: (u64, u64),
+    /// Bytes read from a link in a turn.
+    pub turn_bytes: usize,
+}
+
+impl Swarm {
+    /// What follows from `rng`, of `allowed` classes only.
+    pub fn draw(rng: &mut Rng, allowed: Classes) -> Swarm {
+        let own = |class: &Class| Class::OF_SERVERS.contains(class);
+        let faults: Vec<Class> = allowed.iter().filter(own).collect();
+        let mut classes = Classes::default();
+        if !faults.is_empty() {
+            for _ in 0..[0, 1, 1, 1, 1, 1, 2, 2, 3][rng.below(9) as usize] {
+                classes = classes.with(*rng.choose(&faults));
+            }
+        }
+        for class in allowed.iter().filter(|class| !own(class)) {
+            let percent = match class {
+                Class::Move | Class::Break => 60,
+                Class::Busy | Class::Wan | Class::Tiny => 15,
+                _ => 25,
+            };
+            if rng.chance(percent) {
+                classes = classes.with(class);
+            }
+        }
+        let servers = [1, 2, 2, 3, 3, 3, 4, 4, 4, 5, 6, 7][rng.below(12) as usize];
+        let crowd = rng.chance(5);
+        let users = rng.between(1, if crowd { 24 } else { 5 }) as usize;
+        let shared = rng.below(if crowd { 5 } else { 3 }) as usize;
+        let anonymous = rng.below(if crowd { 6 } else { 3 }) as usize;
+        let clients = (users + 2 * shared + anonymous) as u64;
+        let gap = 20 + clients * 5;
+        let way_us = if classes.has(Class::Wan) { (2_000, rng.between(5_000, 20_000)) } else { (50, 900) };
+        let tiny = classes.has(Class::Tiny);
+        let buffers =
+            if tiny { (rng.between(600, 4_000), rng.between(600, 4_000)) } else { (1 << 18, 1 << 18) };
+        let turn_bytes = if classes.has(Class::Chunks) { rng.between(200, 4_000) as usize } else { 64 << 10 };
+        Swarm {
+            classes,
+            servers,
+            users,
+            shared,
+            anonymous,
+            safety: Duration::from_millis(rng.between(6_000, 12_000)),
+            gap_ms: (gap, gap + rng.between(50, 250)),
+            pause_ms: if rng.chance(25) { (50, 900) } else { (1_500, 3_500) },
+            way_us,
+            late_us: if classes.has(Class::Busy) { 15_000 } else { 2_000 },
+            buffers,
+            turn_bytes,
+        }
+    }
+}
+
+impl fmt::Display for Swarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} servers; {} users, {} shared names, {} anonymous; {:.1} s of {}",
+            self.servers,
+            self.users,
+            self.shared,
+            self.anonymous,
+            self.safety.as_secs_f32(),
+            self.classes,
+        )
+    }
+}
