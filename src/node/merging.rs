@@ -13,7 +13,7 @@ use crate::base::hlc::Generation;
 use crate::base::id::{LinkId, UserId};
 use crate::base::limits::VERIFIER;
 use crate::wire::peer::{PeerMessage, State};
-use crate::wire::registration::Registration;
+use crate::wire::registration::{Registration, Sync};
 
 impl Node {
     /// A name's registration as other servers are told it.
@@ -75,7 +75,7 @@ impl Node {
     /// A peer knows another registration of this name: it is told ours, and asked for its own.
     pub(super) fn contradict(&mut self, peer: PeerId, user: UserId) {
         let ours = self.registration_of(user);
-        self.mesh.send(peer, &PeerMessage::RegistrySync(vec![ours]));
+        self.mesh.send(peer, &PeerMessage::RegistrySync(Sync { records: vec![ours], last: false }));
         self.tell_digest(peer, true);
     }
 

@@ -224,7 +224,7 @@ impl Node {
             PeerMessage::RegisterReply(reply) => self.on_register_reply(from, &reply),
             PeerMessage::RegistryDigest(digest) => self.on_digest(from, &digest),
             PeerMessage::RegistryWant(want) => self.on_want(from, want),
-            PeerMessage::RegistrySync(records) => self.on_sync(&records),
+            PeerMessage::RegistrySync(sync) => self.on_sync(from, &sync),
             PeerMessage::NameQuestion(question) => self.on_question(from, &question),
             PeerMessage::NameAnswer(answer) => self.on_answer(from, &answer),
         }
