@@ -8,7 +8,7 @@ fn parse(line: &str) -> Result<Cli, clap::Error> {
 fn options(line: &str) -> Result<Options, String> {
     match parse(line).map_err(|e| e.to_string())?.command {
         Command::Server(args) => args.options(),
-        Command::Client(_) => Err("a client".into()),
+        _ => Err("no server".into()),
     }
 }
 

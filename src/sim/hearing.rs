@@ -34,6 +34,7 @@ impl Cluster {
             }
             self.judge.mark("messages");
             self.ledger.accept(now, boot, id);
+            self.tell(|| format!("server {h} accepts {}.{}", id.device, id.k));
         }
         flow
     }
@@ -81,6 +82,7 @@ impl Cluster {
 
     fn tap_hears(&mut self, node: &Node, b: usize, id: MessageId) {
         let now = self.now();
+        self.tell(|| format!("boot {b} shows {}.{}", id.device, id.k));
         let boot = &mut self.ledger.boots[b];
         let highest = boot.highest.insert(id.device, id.k).unwrap_or_default().max(id.k);
         boot.highest.insert(id.device, highest);
@@ -158,6 +160,7 @@ impl Cluster {
         self.exposed(id);
         let Some(talk) = self.talks.get_mut(&pipe) else { return };
         let u = talk.user;
+        self.judge.tell(now, || format!("client {u} hears {}.{} on pipe {pipe}", id.device, id.k));
         if talk.success.is_none() {
             self.violate("no broadcast before a success", format!("client {u} hears {id:?}"));
         }

@@ -47,6 +47,8 @@ pub(super) struct Flow {
     since: Time,
     /// The sender's program waits for room.
     pub waiting: bool,
+    /// Nothing more gets anywhere.
+    is_dead: bool,
     /// When how much had arrived.
     pub log: Vec<(Time, u64)>,
 }
@@ -125,17 +127,21 @@ impl Flow {
 
     /// Bytes that could arrive now.
     pub fn deliverable(&self) -> u64 {
+        if self.is_dead {
+            return 0;
+        }
         (self.written() - self.delivered).min(self.window.saturating_sub(self.delivered - self.read))
     }
 
     /// There is something to move.
     pub fn is_pending(&self) -> bool {
-        self.deliverable() > 0 || (self.ended && !self.end_arrived && self.delivered == self.written())
+        self.deliverable() > 0
+            || (self.ended && !self.is_dead && !self.end_arrived && self.delivered == self.written())
     }
 
     pub fn deliver(&mut self, n: u64) {
         self.delivered += n;
-        self.end_arrived = self.ended && self.delivered == self.written();
+        self.end_arrived = self.ended && !self.is_dead && self.delivered == self.written();
     }
 
     /// What arrived and was not read.
@@ -162,10 +168,9 @@ impl Flow {
         self.end_arrived && self.read == self.delivered
     }
 
-    /// What did not arrive never will.
+    /// What did not arrive never will, and stays unacknowledged.
     pub fn drop_rest(&mut self) {
-        self.bytes.truncate((self.delivered - self.base) as usize);
-        self.acked = self.acked.min(self.written());
+        self.is_dead = true;
     }
 
     /// The last `n` bytes that were written, as far as they are there.

@@ -1,7 +1,10 @@
 //! What must hold at the end: everybody is in and has heard everything, and all servers agree.
 
 use super::cluster::Cluster;
+use super::host::Sock;
 use super::ledger::MessageId;
+use super::pipe::Owner;
+use crate::base::id::LinkId;
 
 impl Cluster {
     /// Everything is linked, everybody is in, everything was heard.
@@ -18,7 +21,9 @@ impl Cluster {
         for a in 0..self.hosts.len() {
             for b in a + 1..self.hosts.len() {
                 if !self.links.is_in_touch(a, b) {
-                    self.violate("servers find each other again", format!("{a} and {b} are not linked"));
+                    let (there, back) = (self.links_to(a, b), self.links_to(b, a));
+                    let text = format!("{a} and {b} are not linked: {there:?}, {back:?}");
+                    self.violate("servers find each other again", text);
                 }
             }
         }
@@ -28,6 +33,16 @@ impl Cluster {
                 self.violate("everybody can log in", format!("client {u} is not in, at server {host:?}"));
             }
         }
+    }
+
+    /// The links one server has to another: which pipe, which side, and whether it heard anything there.
+    fn links_to(&self, a: usize, b: usize) -> Vec<(LinkId, usize, usize, bool)> {
+        let to = |sock: &&Sock| {
+            let owner = self.pipes[sock.pipe].owners[1 - sock.side];
+            matches!(owner, Owner::Host(h, _) if h == b)
+        };
+        let socks = self.hosts[a].socks.iter().filter(|(_, sock)| to(sock));
+        socks.map(|(link, sock)| (*link, sock.pipe, sock.side, sock.greeted.is_some())).collect()
     }
 
     fn names_agree(&self) -> bool {

@@ -180,7 +180,6 @@ impl Cluster {
                 }
                 Reading::Frames(_) => {
                     flow.consume(n);
-                    sock.greeted.get_or_insert(now);
                     let mut frames = std::mem::take(&mut sock.frames);
                     let fed = frames.feed(&chunk, |frame| self.frame(node, h, link, frame));
                     if let Some(sock) = self.hosts[h].socks.get_mut(&link) {

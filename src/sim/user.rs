@@ -386,6 +386,7 @@ impl Cluster {
         self.set_stage(pipe, Stage::Gone);
         self.close(pipe, 0);
         let u = self.talks[&pipe].user;
+        self.tell(|| format!("client {u} leaves pipe {pipe}"));
         if self.users[u].talk == Some(pipe) {
             self.users[u].talk = None;
         }
