@@ -201,6 +201,7 @@ pub const REGISTRATION_KEPT: Duration = Duration::from_secs(5);
 /// How long a login of an unknown name waits for servers that may know it: no longer than [`REFUSAL`], so
 /// that its refusal comes no later than that of a wrong secret.
 pub const LOOKUP: Duration = Duration::from_millis(250);
+const _: () = assert!(LOOKUP.as_millis() <= REFUSAL.as_millis());
 /// Registrations of one name that lost and are remembered, 24 bytes each; the lowest are kept.
 pub const LOSERS_MAX: usize = 4;
 /// Bytes of registrations, or of their digests, in one frame: small against [`PEER_OUT_BYTES`], so that
@@ -229,4 +230,3 @@ const _: () = assert!(KERNEL_SEND_BYTES >= 8 * KERNEL_SEND_ASK as u64);
 const _: () = assert!(SPANS_MAX >= RUNS_MAX);
 // Each server has a link, and some are dialled; a dozen descriptors are neither's.
 const _: () = assert!(RESERVED_DESCRIPTORS >= SERVERS_MAX as u64 + 48);
-const _: () = assert!(LOOKUP.as_millis() <= REFUSAL.as_millis());
