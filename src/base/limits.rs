@@ -168,6 +168,9 @@ pub const SECOND_COPY: Duration = Duration::from_millis(50);
 pub const UNEXPOSED_BYTES: usize = 4 << 20;
 /// How often servers tell each other what they hold and how far their sessions are.
 pub const FRONTIER: Duration = Duration::from_millis(250);
+/// How long a client's kernel has to confirm before its session is named there as behind: nearly all have
+/// a shorter way. It is part of that time, so a crash repeats no more than that.
+pub const FRONTIER_LAG: Duration = Duration::from_millis(50);
 /// How long a message waits for what its sender said before on another server.
 pub const PREV_WAIT: Duration = Duration::from_secs(2);
 /// Bytes of one stream that wait for such; above it they are applied all the same.

@@ -115,16 +115,13 @@ impl Node {
 
     /// A peer has a login of a name.
     pub(super) fn on_claim(&mut self, from: PeerId, claim: Claim) {
-        let Claim { entry, verifier, stamp } = claim;
+        let Claim { entry, registration } = claim;
         self.mesh.clock.hear(entry.generation.at);
-        let Some(user) = self.registry.find(&entry.name) else { return self.release_nothing(from, &entry) };
-        if stamp.is_some_and(|stamp| stamp != self.registry.user(user).stamp) {
+        let user = self.merge_registration(&registration);
+        if registration.stamp != self.registry.user(user).stamp {
             // Its server knows another registration of the name, which wins or loses against ours.
             self.contradict(from, user);
             return self.release_nothing(from, &entry);
-        }
-        if let Some(bytes) = verifier {
-            self.learn_verifier(user, bytes);
         }
         let generation = entry.generation;
         if !self.is_mutated(Mutation::ClaimsNotStored) {

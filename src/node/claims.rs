@@ -72,9 +72,8 @@ impl Node {
         let names = self.known_mut(user);
         names.put(rec);
         let entry = self.entry_of(user, generation);
-        let known = self.registry.user(user);
-        let (verifier, stamp) = (known.verifier.map(|v| v.bytes()), Some(known.stamp));
-        self.mesh.send_all(&PeerMessage::SessionClaim(Claim { entry, verifier, stamp }));
+        let registration = self.registration_of(user);
+        self.mesh.send_all(&PeerMessage::SessionClaim(Claim { entry, registration }));
         let claiming = Claiming {
             user,
             link: link_id,

@@ -174,6 +174,7 @@ impl Node {
         let Some(link) = self.link(link_id) else { return };
         let (who, logged_out) = (link.who, link.logged_out);
         let stays = link.is_leaving() && !is_over;
+        let is_redirected = link.aside.as_ref().is_some_and(|aside| aside.redirected);
         let Who::User(user) = who else { return };
         let mut owed = self.unconfirmed(link_id, unacknowledged);
         if let Some(late) = self.sessions.late.remove(&link_id) {
@@ -182,7 +183,7 @@ impl Node {
         if logged_out {
             owed = owed.below(self.at(link_id).sent.live_from());
         }
-        if !is_over && !logged_out {
+        if !is_over && is_redirected {
             self.stop_feed(link_id);
         }
         if !stays {
@@ -225,7 +226,8 @@ impl Node {
         self.arm_away(user);
     }
 
-    /// What a closing link was not sent yet is its successor's; it gets no more but the end of a line.
+    /// The client was told to go, and its next session has begun: what was not sent here yet is sent there.
+    /// This link gets no more but the end of a line.
     fn stop_feed(&mut self, link_id: LinkId) {
         let link = self.at(link_id);
         let Some(cursor) = link.spans.current().map(|r| r.from) else { return };

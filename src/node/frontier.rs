@@ -1,15 +1,15 @@
 //! FRONTIER: what each server holds, and how far its sessions are, every quarter of a second in which
 //! something changed.
 //!
-//! Most sessions have confirmed all that stood in the feed a quarter of a second ago. One vector says that
-//! for all of them; only those that are behind are named.
+//! Most sessions have confirmed all that stood in the feed a moment ago. One vector says that for all of
+//! them; only those that are behind are named.
 
 use super::link::Who;
 use super::mesh::PeerId;
 use super::{Action, Node, Timer};
 use crate::base::feed::Offset;
 use crate::base::id::LinkId;
-use crate::base::limits::FRONTIER;
+use crate::base::limits::{FRONTIER, FRONTIER_LAG};
 use crate::base::vector::Vector;
 use crate::wire::peer::{self, PeerMessage};
 
@@ -19,7 +19,8 @@ pub(super) struct Frontier {
     is_set: bool,
     /// A session began below what is confirmed, so it has to be looked at though nothing is said.
     pub is_stale: bool,
-    /// The feed's end when the timer ran last.
+    /// The feed's end a moment before; none until it is noted.
+    noted: Option<Offset>,
     upto: Offset,
     /// Sessions whose count of unconfirmed bytes was asked for.
     outstanding: usize,
@@ -32,18 +33,22 @@ impl Node {
     /// A peer is there to be told.
     pub(super) fn begin_frontier(&mut self) {
         if !std::mem::replace(&mut self.frontier.is_set, true) {
-            self.frontier.upto = self.delivery.feed.tail();
-            self.timers.set(self.now + FRONTIER, Timer::Frontier);
+            self.timers.set(self.now + (FRONTIER - FRONTIER_LAG), Timer::Frontier);
         }
     }
 
-    /// Looks at the sessions that have not confirmed what stood in the feed when the timer ran last.
+    /// Notes where the feed ends; a moment later looks at the sessions that have not confirmed that.
     pub(super) fn on_frontier_timer(&mut self) {
         self.frontier.is_set = false;
         if self.mesh.peers.is_empty() {
             return;
         }
-        let upto = self.frontier.upto;
+        let Some(upto) = self.frontier.noted.take() else {
+            self.frontier.noted = Some(self.delivery.feed.tail());
+            self.frontier.is_set = true;
+            return self.timers.set(self.now + FRONTIER_LAG, Timer::Frontier);
+        };
+        self.frontier.upto = upto;
         self.frontier.outstanding = 0;
         let is_quiet = upto == self.frontier.told_upto && self.frontier.told_behind == 0;
         if is_quiet && !std::mem::take(&mut self.frontier.is_stale) && self.relay.held() == self.frontier.told
@@ -114,9 +119,8 @@ impl Node {
     }
 
     fn again(&mut self) {
-        self.frontier.upto = self.delivery.feed.tail();
         self.frontier.is_set = true;
-        self.timers.set(self.now + FRONTIER, Timer::Frontier);
+        self.timers.set(self.now + (FRONTIER - FRONTIER_LAG), Timer::Frontier);
     }
 
     /// A peer says what it holds and how far its sessions are.

@@ -28,8 +28,6 @@ use crate::base::id::ServerId;
 const PATTERN: &str = "Noise_XXpsk3_25519_ChaChaPoly_BLAKE2s";
 /// Which of the pattern's messages the secret goes into.
 const PSK_AT: u8 = 3;
-/// The protocol of this program; a server that speaks another cannot be understood.
-const VERSION: u64 = 1;
 /// Lengths of the three messages. Nothing rides on them, so any other length is no server's.
 const MESSAGES: [usize; 3] = [48, 96, 64];
 /// Bytes before a message or record.
@@ -83,8 +81,6 @@ fn builder<'a>() -> Builder<'a> {
 pub enum Unproven {
     /// Its first line is no SERVER_HELLO.
     Hello,
-    /// It speaks another version of the protocol.
-    Version(u64),
     /// What it sends is no part of a proof.
     Garbage,
     /// It has another secret, or repeats what another server once sent.
@@ -99,8 +95,7 @@ impl std::fmt::Display for Unproven {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Unproven::Hello => write!(f, "its first line is no SERVER_HELLO of a server"),
-            Unproven::Version(n) => write!(f, "it speaks version {n} of the protocol, this one {VERSION}"),
-            Unproven::Garbage => write!(f, "it is no server of this program"),
+            Unproven::Garbage => write!(f, "it is no server of this program and version"),
             Unproven::Secret => write!(
                 f,
                 "it is no server of this network, or has another secret: give both the same by -s or \
@@ -173,16 +168,11 @@ impl Tunnel {
     pub fn answer(own: &Credentials, hello: &[u8]) -> Result<Tunnel, Unproven> {
         #[derive(Deserialize)]
         struct Hello {
-            version: u64,
-            id: Option<ServerId>,
+            id: ServerId,
         }
         let line: Hello = serde_json::from_slice(hello).map_err(|_| Unproven::Hello)?;
-        if line.version != VERSION {
-            return Err(Unproven::Version(line.version));
-        }
-        let claimed = line.id.ok_or(Unproven::Hello)?;
         let noise = own.builder(hello).build_responder().expect("the other end needs no more");
-        Ok(Tunnel::new(own, State::Handshake(Box::new(noise), 0), Some(claimed)))
+        Ok(Tunnel::new(own, State::Handshake(Box::new(noise), 0), Some(line.id)))
     }
 
     fn new(own: &Credentials, state: State, claimed: Option<ServerId>) -> Tunnel {

@@ -166,12 +166,8 @@ pub struct Frontier {
 pub struct Claim {
     /// The session that wants to begin, pending.
     pub entry: Entry,
-    /// The fast verifier of the name's secret.
-    #[serde(default, with = "digits_or_none")]
-    pub verifier: Option<[u8; 16]>,
-    /// The registration that the verifier is of.
-    #[serde(default)]
-    pub stamp: Option<Generation>,
+    /// Its name, for who has not heard of it yet, with the fast verifier of its secret.
+    pub registration: Registration,
 }
 
 /// See [`PeerMessage::SessionRelease`].

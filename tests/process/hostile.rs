@@ -7,14 +7,14 @@ use serde_json::json;
 use crate::stage::{Server, Talker};
 
 /// Bystanders who talk as if nothing happened.
-struct Bystanders(Talker, Talker, u64);
+pub struct Bystanders(Talker, Talker, u64);
 
 impl Bystanders {
-    fn of(server: &Server) -> Bystanders {
+    pub fn of(server: &Server) -> Bystanders {
         Bystanders(server.register("ann"), server.login("anonymous"), 0)
     }
 
-    fn talk(&mut self) {
+    pub fn talk(&mut self) {
         let Bystanders(ann, other, n) = self;
         ann.say(json!({ "n": n }));
         other.hear_numbers([*n]);

@@ -62,8 +62,9 @@ fn a_second_signal_stops_a_server_at_once() {
 #[test]
 fn a_wrong_command_line_is_refused_with_what_to_do() {
     for (flags, hint) in [
-        (&["-rh", "localhost"][..], "-rh"),
-        (&["-rp", "3781"], "-rp"),
+        (&["-rp", "3781"][..], "--remote-host"),
+        (&["-s", "sek", "--secret-file", "x"], "--secret-file"),
+        (&["-a", "1"], "100"),
         (&["--feed-bytes", "1M"], "--feed-bytes"),
         (&["--no-such-flag"], "--no-such-flag"),
     ] {

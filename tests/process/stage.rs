@@ -126,11 +126,26 @@ impl Server {
 
     /// Runs a command that becomes a server.
     pub fn run(command: &mut Command) -> Server {
-        let process = Process::start(command);
+        Server::of(Process::start(command))
+    }
+
+    /// A process that becomes a server.
+    pub fn of(process: Process) -> Server {
         let line = process.output.line();
         let port = line.rsplit(':').next().and_then(|port| port.parse().ok());
         let port = port.unwrap_or_else(|| panic!("it prints where it listens, not {line:?}"));
         Server { process, port }
+    }
+
+    /// Waits until so many other servers have joined it.
+    pub fn joined_by(&self, others: usize) {
+        let mut seen = std::collections::BTreeSet::new();
+        while seen.len() < others {
+            let line = self.process.errors.line_with(" joined from ");
+            let words: Vec<&str> = line.split(' ').collect();
+            let at = words.iter().position(|word| *word == "joined").expect("it was looked for");
+            seen.insert(words[at - 1].to_owned());
+        }
     }
 
     pub fn address(&self) -> SocketAddr {

@@ -1,0 +1,85 @@
+use super::*;
+use clap::CommandFactory;
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(old_flags(line.split_whitespace().map(OsString::from)))
+}
+
+fn options(line: &str) -> Result<Options, String> {
+    match parse(line).map_err(|e| e.to_string())?.command {
+        Command::Server(args) => args.options(),
+        _ => Err("no server".into()),
+    }
+}
+
+#[test]
+fn the_definition_holds_together() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn old_flags_work_as_written() {
+    let line = "as server -lp 4000 -lh localhost -rh other -rp 4001 -s secret -a 1000";
+    let server = options(line).unwrap();
+    assert_eq!((server.port, server.bind), (4000, Bind::Loopback));
+    assert_eq!((server.join, server.announce), (Some(("other".to_owned(), 4001)), Duration::from_secs(1)));
+    assert!(matches!(server.secret, Source::Given(secret) if *secret == "secret"));
+    let Command::Client(client) = parse("as client -u bob -s sek -rh host -rp 4001 -lp=77").unwrap().command
+    else {
+        panic!()
+    };
+    assert_eq!((client.username.as_deref(), client.secret.as_deref()), (Some("bob"), Some("sek")));
+    assert_eq!((&*client.remote_host, client.remote_port, client.local_port), ("host", 4001, Some(77)));
+}
+
+#[test]
+fn where_a_server_listens_follows_from_lh_and_bind() {
+    assert_eq!(options("as server").unwrap().bind, Bind::Loopback);
+    assert_eq!(options("as server -lh 127.0.0.1").unwrap().bind, Bind::Loopback);
+    assert_eq!(options("as server -lh chat.example").unwrap().bind, Bind::Everywhere);
+    let only = options("as server -lh chat.example --bind 127.0.0.2").unwrap().bind;
+    assert_eq!(only, Bind::Only([127, 0, 0, 2].into()));
+}
+
+#[test]
+fn where_the_cluster_secret_is_follows_from_four_flags() {
+    let secret = |line: &str| format!("{:?}", options(line).unwrap().secret);
+    assert_eq!(secret("as server"), "Kept(\"activitystreamer-data\")");
+    assert_eq!(secret("as server -lp 0"), "Ephemeral(\"activitystreamer-data\")");
+    assert_eq!(secret("as server -lp 0 --data-dir d"), "Kept(\"d\")");
+    assert_eq!(secret("as server --secret-file f --data-dir d"), "File(\"f\")");
+    assert_eq!(secret("as server -s sek"), "Given(..)");
+    assert!(!format!("{:?}", options("as server -s sek").unwrap()).contains("sek"));
+    let joins = |line: &str| options(line).unwrap().join;
+    assert_eq!((joins("as server"), joins("as server -rh h")), (None, Some(("h".to_owned(), 3780))));
+}
+
+#[test]
+fn wrong_values_are_refused_with_what_to_do() {
+    for (line, hint) in [
+        ("as server --line-bytes 1", "from 4096"),
+        ("as server --feed-bytes 1M", "at least 4194304"),
+        ("as server --feed-bytes 9X", "K, M or G"),
+        ("as server --away soon", "number of seconds"),
+        ("as server --hash-kib 1", "8.."),
+        ("as server -rp 4000", "--remote-host"),
+        ("as server -rh other -rp 0", "1..=65535"),
+        ("as server -a 99", "100..=600000"),
+        ("as server -s x --secret-file y", "cannot be used with"),
+        ("as server -lp 70000", "65535"),
+    ] {
+        let error = options(line).unwrap_err();
+        assert!(error.contains(hint), "{line}: {error}");
+    }
+    assert!(parse("as client -s x").is_err());
+}
+
+#[test]
+fn sizes_and_durations_are_read() {
+    assert_eq!(
+        (size("10"), size("2K"), size("1MiB"), size("1g")),
+        (Ok(10), Ok(2048), Ok(1 << 20), Ok(1 << 30))
+    );
+    assert_eq!((time("5"), time("250ms")), (Ok(Duration::from_secs(5)), Ok(Duration::from_millis(250))));
+    assert_eq!((time("2m"), time("1h")), (Ok(Duration::from_secs(120)), Ok(Duration::from_secs(3600))));
+}
