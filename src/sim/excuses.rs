@@ -118,7 +118,24 @@ impl Cluster {
         if since.iter().any(|pipe| self.has_crossed(*pipe)) {
             return Some("excused: a repeat for one that crossed a cut");
         }
+        if self.has_overlapped(u) {
+            return Some("excused: a repeat for one that logged in while its old session was there");
+        }
         self.users[u].is_shared.then_some("excused: a repeat of what another device missed")
+    }
+
+    /// The client has logged in while a server had its session before, of which it had said nothing. It looks
+    /// like two devices then, and what the second misses is kept.
+    fn has_overlapped(&self, u: usize) -> bool {
+        let talks = &self.users[u].talks;
+        talks.iter().enumerate().any(|(i, pipe)| {
+            let Some(asked) = self.talks[pipe].asked else { return false };
+            talks[..i].iter().any(|old| {
+                let talk = &self.talks[old];
+                let is_there = self.pipes[*old].closed_at[1].is_none_or(|closed| closed >= asked);
+                talk.success.is_some() && !talk.was_redirected && is_there
+            })
+        })
     }
 
     /// A login or registration was refused. Was there a reason?

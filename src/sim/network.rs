@@ -176,6 +176,7 @@ impl Cluster {
             return;
         }
         p.confirmed[side] = Some(p.flows[side].acked(now));
+        p.closed_at[side] = Some(now);
         if p.reset[side] {
             return;
         }

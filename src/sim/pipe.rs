@@ -199,6 +199,7 @@ pub(super) struct Pipe {
     pub reset: [bool; 2],
     /// How far the other side had acknowledged when this side closed.
     pub confirmed: [Option<u64>; 2],
+    pub closed_at: [Option<Time>; 2],
     /// How long the way is.
     pub way_us: u64,
     pub born: Time,
@@ -214,6 +215,7 @@ impl Pipe {
             open: [true, false],
             reset: [false; 2],
             confirmed: [None; 2],
+            closed_at: [None; 2],
             way_us,
             born: now,
         }

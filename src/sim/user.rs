@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::cluster::Cluster;
 use super::host::{host_named, hostname};
-use super::ledger::{Message, MessageId};
+use super::ledger::{Message, MessageId, stamp};
 use super::pipe::{Owner, PipeId};
 use super::schedule::{Event, ms};
 use super::swarm::Class;
@@ -71,6 +71,8 @@ pub(super) struct User {
     pub highest: Vec<usize>,
     /// Since when it is owed everything.
     pub joined: Option<Time>,
+    /// What its kernel had and it never read, because it left.
+    pub unread: BTreeSet<MessageId>,
     /// When it logged out, of which boot, and when it was back.
     pub absences: Vec<(Time, Option<usize>, Option<Time>)>,
 }
@@ -373,7 +375,7 @@ impl Cluster {
         self.judge.mark("a client was refused");
         self.refused(u, pipe, line);
         self.set_stage(pipe, Stage::Gone);
-        self.close(pipe, 0);
+        self.hang_up(pipe);
         if self.users[u].talk == Some(pipe) {
             self.users[u].talk = None;
             let wait = self.rng.between(300, 900);
@@ -381,10 +383,22 @@ impl Cluster {
         }
     }
 
+    /// The client's socket goes. What its kernel had acknowledged and nobody read is lost.
+    fn hang_up(&mut self, pipe: PipeId) {
+        if let Some(talk) = self.talks.get_mut(&pipe).filter(|_| self.pipes[pipe].open[0]) {
+            let mut rest = std::mem::take(&mut talk.line);
+            rest.extend_from_slice(self.pipes[pipe].flows[1].unread());
+            let whole = memchr::memrchr(b'\n', &rest).map_or(0, |at| at + 1);
+            let ids = rest[..whole].split(|b| *b == b'\n').filter_map(stamp);
+            self.users[talk.user].unread.extend(ids);
+        }
+        self.close(pipe, 0);
+    }
+
     /// The client closes this connection.
     pub fn leave(&mut self, pipe: PipeId) {
         self.set_stage(pipe, Stage::Gone);
-        self.close(pipe, 0);
+        self.hang_up(pipe);
         let u = self.talks[&pipe].user;
         self.tell(|| format!("client {u} leaves pipe {pipe}"));
         if self.users[u].talk == Some(pipe) {
@@ -414,7 +428,7 @@ impl Cluster {
             self.user_reads(pipe, true);
         }
         self.set_stage(pipe, Stage::Gone);
-        self.close(pipe, 0);
+        self.hang_up(pipe);
         self.end_of_session(u, pipe);
         if self.users[u].talk == Some(pipe) {
             self.users[u].talk = None;
@@ -515,6 +529,7 @@ impl Cluster {
             got: Vec::new(),
             highest: Vec::new(),
             joined: None,
+            unread: BTreeSet::new(),
             absences: Vec::new(),
         });
     }

@@ -31,7 +31,11 @@ impl Cluster {
                 self.say(u);
             }
         }
-        if stage == Stage::Online {
+        // A device that logs in for the first time cannot be told from one that was broken off, so all
+        // devices of a name come before any goes.
+        let name = &self.users[u].name;
+        let all_came = self.users.iter().all(|other| other.name != *name || other.joined.is_some());
+        if stage == Stage::Online && (all_came || self.users[u].is_anonymous()) {
             self.wander(u, pipe);
         }
     }
@@ -61,7 +65,7 @@ impl Cluster {
                     if self.rng.chance(50) { self.rng.between(0, 300) } else { self.rng.between(300, 2_500) };
                 self.come_later(u, wait, None);
             }
-            65..80 if self.has(Class::Logout) && !is_anonymous => {
+            65..80 if self.has(Class::Logout) && !is_anonymous && !self.users[u].is_shared => {
                 self.judge.mark("logout");
                 self.tell(|| format!("client {u} logs out"));
                 self.set_stage(pipe, Stage::Leaving);
@@ -132,7 +136,7 @@ impl Cluster {
         self.ledger
             .accepted()
             .filter(|(id, _, accepted)| accepted.at > joined && !heard(*id) && self.ledger.is_held(accepted))
-            .filter(|(id, _, accepted)| !self.was_away(u, *id, accepted.at))
+            .filter(|(id, _, accepted)| !self.was_away(u, *id, accepted.at) && !user.unread.contains(id))
             .map(|(id, _, _)| id)
             .collect()
     }
