@@ -80,7 +80,7 @@
 //! | password threads | `server/pool.rs` |
 //! | `unsafe` | `server/sys.rs` |
 //! | a node without sockets, for tests | `sim/mod.rs` |
-//! | what the fuzzer runs | `fuzz/client_line.rs`, `fuzz/line_splitting.rs`, `fuzz/session.rs` |
+//! | what the fuzzer runs | `fuzz/client_line.rs`, `fuzz/line_splitting.rs`, `fuzz/session.rs`, `fuzz/handshake.rs`, `fuzz/peer_frames.rs` |
 //! | the client | `client/machine.rs`, `client/pipe.rs` |
 //! | flags | `cli.rs` |
 

@@ -39,3 +39,13 @@ fn lines_are_the_same_in_any_pieces() {
 fn sessions_follow_the_protocol_under_any_schedule() {
     replay("session", fuzz::session);
 }
+
+#[test]
+fn only_servers_of_the_network_prove_to_be_that() {
+    replay("handshake", fuzz::handshake);
+}
+
+#[test]
+fn frames_are_the_same_in_any_pieces_and_say_what_can_be_said() {
+    replay("peer_frames", fuzz::peer_frames);
+}

@@ -52,14 +52,14 @@ pub struct ServerId(pub [u8; 16]);
 
 impl fmt::Display for ServerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&digits(&self.0))
     }
 }
 
 impl fmt::Debug for ServerId {
     /// The first eight digits tell servers apart well enough for a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&digits(&self.0[..4]))
     }
 }
 
@@ -82,8 +82,14 @@ impl TryFrom<String> for ServerId {
 
 impl From<ServerId> for String {
     fn from(id: ServerId) -> String {
-        id.to_string()
+        digits(&id.0)
     }
+}
+
+/// Bytes as hexadecimal digits, twice as many.
+pub fn digits(bytes: &[u8]) -> String {
+    let digit = |n: u8| char::from(b"0123456789abcdef"[usize::from(n)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// `N` bytes from twice as many hexadecimal digits.
@@ -94,10 +100,18 @@ pub fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
         return None;
     }
     for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
-        let digit = |d: u8| char::from(d).to_digit(16);
-        *byte = (digit(pair[0])? * 16 + digit(pair[1])?) as u8;
+        *byte = value(pair[0])? << 4 | value(pair[1])?;
     }
     Some(bytes)
+}
+
+fn value(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
 }
 
 /// What one boot of one server says: 64 bits drawn at its start, so that no numbering ever goes on over

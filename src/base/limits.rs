@@ -141,6 +141,9 @@ pub const SILENCE: Duration = Duration::from_secs(6);
 /// Links that may be proving at once that they are a server's; the oldest gives way. Each costs 3 KiB, and
 /// a server that is one needs no longer than a round trip.
 pub const HANDSHAKES_MAX: usize = 256;
+/// Links whose proof is looked at in one turn: each takes up to 0.2 ms, and the talk must go on while
+/// strangers begin proofs.
+pub const TURN_PROOFS: usize = 8;
 /// How long one address of a name may take to connect before the next is tried.
 pub const DIAL_ADDRESS: Duration = Duration::from_secs(1);
 /// Names that may wait to be looked up: all addresses that are dialled.
@@ -166,10 +169,11 @@ pub const REDIAL_FORGET: Duration = Duration::from_secs(3600);
 pub const SECOND_COPY: Duration = Duration::from_millis(50);
 /// Bytes of own messages that wait so; above it clients are not read.
 pub const UNEXPOSED_BYTES: usize = 4 << 20;
-/// How often servers tell each other what they hold and how far their sessions are.
-pub const FRONTIER: Duration = Duration::from_millis(250);
+/// How old what servers tell each other of themselves gets at most: a crash repeats no more talk than that.
+/// A little is left for the way.
+pub const FRONTIER: Duration = Duration::from_millis(240);
 /// How long a client's kernel has to confirm before its session is named there as behind: nearly all have
-/// a shorter way. It is part of that time, so a crash repeats no more than that.
+/// a shorter way.
 pub const FRONTIER_LAG: Duration = Duration::from_millis(50);
 /// How long a message waits for what its sender said before on another server.
 pub const PREV_WAIT: Duration = Duration::from_secs(2);
@@ -197,6 +201,7 @@ pub const REGISTRATION_KEPT: Duration = Duration::from_secs(5);
 /// How long a login of an unknown name waits for servers that may know it: no longer than [`REFUSAL`], so
 /// that its refusal comes no later than that of a wrong secret.
 pub const LOOKUP: Duration = Duration::from_millis(250);
+const _: () = assert!(LOOKUP.as_millis() <= REFUSAL.as_millis());
 /// Registrations of one name that lost and are remembered, 24 bytes each; the lowest are kept.
 pub const LOSERS_MAX: usize = 4;
 /// Bytes of registrations, or of their digests, in one frame: small against [`PEER_OUT_BYTES`], so that
@@ -225,4 +230,3 @@ const _: () = assert!(KERNEL_SEND_BYTES >= 8 * KERNEL_SEND_ASK as u64);
 const _: () = assert!(SPANS_MAX >= RUNS_MAX);
 // Each server has a link, and some are dialled; a dozen descriptors are neither's.
 const _: () = assert!(RESERVED_DESCRIPTORS >= SERVERS_MAX as u64 + 48);
-const _: () = assert!(LOOKUP.as_millis() <= REFUSAL.as_millis());

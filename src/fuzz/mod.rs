@@ -4,10 +4,14 @@
 //! Each body takes any bytes, and panics if and only if they show a fault in the server.
 
 mod client_line;
+mod handshake;
 mod line_splitting;
+mod peer_frames;
 mod reference;
 mod session;
 
 pub use client_line::client_line;
+pub use handshake::handshake;
 pub use line_splitting::line_splitting;
+pub use peer_frames::peer_frames;
 pub use session::session;

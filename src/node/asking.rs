@@ -78,16 +78,16 @@ impl Node {
         link.phase = Phase::Asking;
         let aside = link.aside.as_mut().expect("a link that is no session has one");
         aside.asked_at.get_or_insert(now);
-        self.asks.last += 1;
-        let id = self.asks.last;
-        self.asks.open.insert(id, Ask { link: link_id, wait, late });
+        self.contests.asks.last += 1;
+        let id = self.contests.asks.last;
+        self.contests.asks.open.insert(id, Ask { link: link_id, wait, late });
         self.timers.set(now + bound, Timer::Ask(id));
         id
     }
 
     /// Ends a wait: the link's line comes again.
     pub(super) fn wake(&mut self, id: u64, verdict: Option<Verdict>) {
-        let Some(ask) = self.asks.open.remove(&id) else { return };
+        let Some(ask) = self.contests.asks.open.remove(&id) else { return };
         let Some(link) = self.link_mut(ask.link).filter(|link| link.phase == Phase::Asking) else { return };
         link.phase = Phase::New;
         if let Some(aside) = link.aside.as_mut() {
@@ -97,13 +97,13 @@ impl Node {
     }
 
     pub(super) fn on_ask_timer(&mut self, id: u64) {
-        let late = self.asks.open.get(&id).map(|ask| ask.late);
+        let late = self.contests.asks.open.get(&id).map(|ask| ask.late);
         self.wake(id, late);
     }
 
     /// True while the link of this wait is there.
     pub(super) fn is_waiting(&self, id: u64) -> bool {
-        let link = self.asks.open.get(&id).and_then(|ask| self.link(ask.link));
+        let link = self.contests.asks.open.get(&id).and_then(|ask| self.link(ask.link));
         link.is_some_and(|link| link.phase == Phase::Asking)
     }
 
@@ -117,7 +117,7 @@ impl Node {
             self.merge_registration(record);
             return self.wake(answer.id, None);
         }
-        if let Some(ask) = self.asks.open.get_mut(&answer.id) {
+        if let Some(ask) = self.contests.asks.open.get_mut(&answer.id) {
             ask.wait.retain(|peer| *peer != from);
             if ask.wait.is_empty() {
                 self.wake(answer.id, Some(Verdict::Unknown));
@@ -128,9 +128,10 @@ impl Node {
     /// A peer is gone, or silent: nobody waits for it.
     pub(super) fn asks_peer_down(&mut self, peer: PeerId) {
         let waits = |ask: &Ask| ask.wait.contains(&peer);
-        let all: Vec<u64> = self.asks.open.iter().filter(|(_, ask)| waits(ask)).map(|(id, _)| *id).collect();
+        let all: Vec<u64> =
+            self.contests.asks.open.iter().filter(|(_, ask)| waits(ask)).map(|(id, _)| *id).collect();
         for id in all {
-            let Some(ask) = self.asks.open.get_mut(&id) else { continue };
+            let Some(ask) = self.contests.asks.open.get_mut(&id) else { continue };
             ask.wait.retain(|p| *p != peer);
             if ask.wait.is_empty() {
                 self.wake(id, Some(Verdict::Unknown));

@@ -2,8 +2,8 @@
 //!
 //! Names fall into 256 buckets by a hash that a network has in common. When a link begins, both sides send
 //! the digest of each bucket; who sees another one than its own sends what it has of that bucket, as 8 bytes
-//! a name, and gets the rest. A newcomer has nothing and gets all. Only then is it told of sessions, and
-//! that it is in step. Later the digest of all names goes along with the signs of life when it changed, so
+//! a name, and gets the rest. A newcomer has nothing and gets all. When both have what they asked for they
+//! tell each other of sessions, and that they are in step. Later the digest of all names goes along with the signs of life when it changed, so
 //! that what was missed is found within seconds.
 
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ use crate::base::hlc::Generation;
 use crate::base::id::UserId;
 use crate::base::limits::{DIGEST_BEATS, SYNC_BYTES};
 use crate::wire::peer::PeerMessage;
-use crate::wire::registration::{Digest, Registration, Want};
+use crate::wire::registration::{Digest, Registration, Sync, Want};
 
 /// What peers were told of this registry.
 #[derive(Debug, Default)]
@@ -61,9 +61,9 @@ impl Node {
     /// Tells all peers the digest of all names, when it changed or was not told for a while.
     pub(super) fn tell_root(&mut self) {
         let root = self.registry.root();
-        self.digests.beats += 1;
-        if root != self.digests.told || self.digests.beats >= DIGEST_BEATS {
-            self.digests = Digests { told: root, beats: 0 };
+        self.mesh.digests.beats += 1;
+        if root != self.mesh.digests.told || self.mesh.digests.beats >= DIGEST_BEATS {
+            self.mesh.digests = Digests { told: root, beats: 0 };
             let digest = Digest { root, buckets: Vec::new(), ask: false };
             self.mesh.send_all(&PeerMessage::RegistryDigest(digest));
         }
@@ -134,25 +134,36 @@ impl Node {
                 records.push(record);
             }
         }
-        if !records.is_empty() {
-            self.mesh.send(peer_id, &PeerMessage::RegistrySync(records));
+        let last = sync.wants.is_empty() && sync.is_all;
+        if !records.is_empty() || last {
+            self.mesh.send(peer_id, &PeerMessage::RegistrySync(Sync { records, last }));
         }
-        if !sync.wants.is_empty() || !sync.is_all {
-            if let Some(peer) = self.mesh.peers.get_mut(peer_id.0 as usize) {
-                peer.sync = Some(sync);
-            }
-            return;
-        }
-        // All names are on their way, so what is said of their sessions will be understood.
-        if self.mesh.get_mut(peer_id).is_some_and(|peer| !std::mem::replace(&mut peer.told, true)) {
-            self.tell_sessions(peer_id);
-            self.mesh.send(peer_id, &PeerMessage::Synced);
+        let Some(peer) = self.mesh.peers.get_mut(peer_id.0 as usize) else { return };
+        if last {
+            peer.names_told = true;
+            self.tell_rest(peer_id);
+        } else {
+            peer.sync = Some(sync);
         }
     }
 
-    pub(super) fn on_sync(&mut self, records: &[Registration]) {
-        for record in records {
+    pub(super) fn on_sync(&mut self, from: PeerId, sync: &Sync) {
+        for record in &sync.records {
             self.merge_registration(record);
+        }
+        if let Some(peer) = self.mesh.get_mut(from).filter(|_| sync.last) {
+            peer.names_heard = true;
+            self.tell_rest(from);
+        }
+    }
+
+    /// Tells a new peer of sessions, once it knows their names, and once those that lost against its own
+    /// are closed.
+    fn tell_rest(&mut self, to: PeerId) {
+        let Some(peer) = self.mesh.get_mut(to) else { return };
+        if peer.names_told && peer.names_heard && !std::mem::replace(&mut peer.sessions_told, true) {
+            self.tell_sessions(to);
+            self.mesh.send(to, &PeerMessage::Synced);
         }
     }
 }

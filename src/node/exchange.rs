@@ -66,7 +66,6 @@ impl Node {
         if let Some((seq, _)) = self.relay.accepted.iter().take_while(late).last().copied()
             && seq > upto
         {
-            self.counters.exposed_single_copy += seq - upto.max(self.relay.streams[OWN].applied());
             upto = seq;
             for (_, peer) in &mut self.mesh.peers {
                 peer.stalled |= peer.acked < seq;
@@ -76,10 +75,14 @@ impl Node {
         if own.applied() == own.held() || upto <= own.applied() {
             return;
         }
+        let before = own.applied();
         while own.applied() < upto && own.next().is_some() {
             own.apply(&mut self.delivery.feed);
         }
         let applied = own.applied();
+        if self.mesh.linked().next().is_some() {
+            self.counters.exposed_single_copy += applied.saturating_sub(before.max(self.relay.copied));
+        }
         while self.relay.accepted.front().is_some_and(|(seq, _)| *seq <= applied) {
             self.relay.accepted.pop_front();
         }

@@ -33,7 +33,7 @@ impl Node {
     /// A peer is there to be told.
     pub(super) fn begin_frontier(&mut self) {
         if !std::mem::replace(&mut self.frontier.is_set, true) {
-            self.timers.set(self.now + (FRONTIER - FRONTIER_LAG), Timer::Frontier);
+            self.timers.set(self.now + (FRONTIER - 2 * FRONTIER_LAG), Timer::Frontier);
         }
     }
 
@@ -120,7 +120,7 @@ impl Node {
 
     fn again(&mut self) {
         self.frontier.is_set = true;
-        self.timers.set(self.now + (FRONTIER - FRONTIER_LAG), Timer::Frontier);
+        self.timers.set(self.now + (FRONTIER - 2 * FRONTIER_LAG), Timer::Frontier);
     }
 
     /// A peer says what it holds and how far its sessions are.

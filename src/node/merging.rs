@@ -13,7 +13,7 @@ use crate::base::hlc::Generation;
 use crate::base::id::{LinkId, UserId};
 use crate::base::limits::VERIFIER;
 use crate::wire::peer::{PeerMessage, State};
-use crate::wire::registration::Registration;
+use crate::wire::registration::{Registration, Sync};
 
 impl Node {
     /// A name's registration as other servers are told it.
@@ -75,7 +75,7 @@ impl Node {
     /// A peer knows another registration of this name: it is told ours, and asked for its own.
     pub(super) fn contradict(&mut self, peer: PeerId, user: UserId) {
         let ours = self.registration_of(user);
-        self.mesh.send(peer, &PeerMessage::RegistrySync(vec![ours]));
+        self.mesh.send(peer, &PeerMessage::RegistrySync(Sync { records: vec![ours], last: false }));
         self.tell_digest(peer, true);
     }
 
@@ -128,5 +128,88 @@ impl Node {
             self.tell_session(user, generation, Vec::new());
         }
         self.registry.user_mut(user).names = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::hlc::Hlc;
+    use crate::base::id::ServerId;
+    use crate::base::limits::Limits;
+    use crate::node::Seeds;
+
+    fn node() -> Node {
+        Node::new(Limits { feed_bytes: 1 << 12, ..Limits::default() }, &Seeds::fixed(1))
+    }
+
+    fn registration(name: u8, at: u64, by: u8) -> Registration {
+        Registration {
+            name: format!("n{name}").into(),
+            stamp: Generation { at: Hlc(at), by: ServerId([by; 16]) },
+            salt: [by; 16],
+            digest: [at as u8; 32],
+            kib: 8,
+            passes: 1,
+            lost: Vec::new(),
+            verifier: Some([at as u8 ^ by; 16]),
+        }
+    }
+
+    /// All that a node knows of names, but for verifiers, which are forgotten at times.
+    fn all(node: &Node) -> Vec<Registration> {
+        let of = |i| Registration { verifier: None, ..node.registration_of(UserId(i)) };
+        let mut all: Vec<_> = (0..node.names() as u32).map(of).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    fn merged(parts: &[&[Registration]]) -> Node {
+        let mut node = node();
+        parts.iter().copied().flatten().for_each(|one| {
+            node.merge_registration(one);
+        });
+        node
+    }
+
+    fn some() -> impl Strategy<Value = Vec<Registration>> {
+        let one = (0u8..3, 0u64..6, 0u8..3).prop_map(|(name, at, by)| registration(name, at, by));
+        prop::collection::vec(one, 0..12)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn the_order_of_merges_and_repeats_of_them_change_nothing(a in some(), b in some(), c in some()) {
+            let abc = merged(&[&a, &b, &c]);
+            let whole = all(&abc);
+            // Commutative, idempotent.
+            for other in [merged(&[&c, &b, &a]), merged(&[&b, &a, &b, &c, &a]), merged(&[&whole, &whole])] {
+                prop_assert_eq!(all(&other), whole.clone());
+                prop_assert_eq!(other.registry_digest(), abc.registry_digest());
+            }
+            // Associative.
+            let (ab, bc) = (all(&merged(&[&a, &b])), all(&merged(&[&b, &c])));
+            prop_assert_eq!(all(&merged(&[&ab, &c])), whole.clone());
+            prop_assert_eq!(all(&merged(&[&a, &bc])), whole.clone());
+            // The lowest wins, and brings its own secret.
+            for one in a.iter().chain(&b).chain(&c) {
+                let user = abc.registry.find(&one.name).unwrap();
+                prop_assert!(abc.registry.user(user).stamp <= one.stamp);
+                if abc.registry.user(user).stamp == one.stamp {
+                    prop_assert_eq!(abc.registration_of(user).verifier, one.verifier);
+                }
+                prop_assert!(abc.registry.user(user).lost.len() <= crate::base::limits::LOSERS_MAX);
+            }
+        }
+
+        #[test]
+        fn registries_that_differ_have_other_digests(a in some(), b in some()) {
+            let (a, b) = (merged(&[&a]), merged(&[&b]));
+            prop_assert_eq!(all(&a) == all(&b), a.registry_digest() == b.registry_digest());
+        }
     }
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use slab::Slab;
 
 use super::counters::CloseReason;
+use super::digest::Digests;
 use super::link::{Phase, Who};
 use super::peer::Peer;
 pub(super) use super::peer::PeerId;
@@ -42,6 +43,7 @@ pub(super) struct Mesh {
     /// Some peer may have something to be sent.
     pub dirty: bool,
     pub beating: bool,
+    pub digests: Digests,
 }
 
 impl Mesh {
@@ -52,6 +54,7 @@ impl Mesh {
             peers: Slab::new(),
             dirty: false,
             beating: false,
+            digests: Digests::default(),
         }
     }
 
@@ -221,7 +224,7 @@ impl Node {
             PeerMessage::RegisterReply(reply) => self.on_register_reply(from, &reply),
             PeerMessage::RegistryDigest(digest) => self.on_digest(from, &digest),
             PeerMessage::RegistryWant(want) => self.on_want(from, want),
-            PeerMessage::RegistrySync(records) => self.on_sync(&records),
+            PeerMessage::RegistrySync(sync) => self.on_sync(from, &sync),
             PeerMessage::NameQuestion(question) => self.on_question(from, &question),
             PeerMessage::NameAnswer(answer) => self.on_answer(from, &answer),
         }

@@ -17,6 +17,7 @@
 mod answering;
 mod asking;
 mod claims;
+mod contest;
 mod contract;
 mod counters;
 mod delivery;
@@ -66,16 +67,14 @@ use crate::wire::decode::Decoder;
 use crate::wire::encode;
 use crate::wire::line::Flow;
 use crate::wire::message::{Activity, ClientMessage, Refusal, shorten};
-use asking::Asks;
+use contest::Contests;
 use delivery::Delivery;
-use digest::Digests;
 use frontier::Frontier;
 use guess::Guesses;
 use hashing::HashQueue;
 use link::{Link, Phase};
 use membership::Membership;
 use mesh::{Mesh, PeerId};
-use registration::Contests;
 use registry::{Registry, Seed};
 use relay::Relay;
 use replica::Sessions;
@@ -105,8 +104,6 @@ pub struct Node {
     sessions: Sessions,
     frontier: Frontier,
     contests: Contests,
-    asks: Asks,
-    digests: Digests,
     /// Peers that were just found silent.
     suspected: Vec<PeerId>,
     rng: Rng,
@@ -137,8 +134,6 @@ impl Node {
             sessions: Sessions::default(),
             frontier: Frontier::default(),
             contests: Contests::default(),
-            asks: Asks::default(),
-            digests: Digests::default(),
             suspected: Vec::new(),
             rng: Rng::new(seeds.chance),
             #[cfg(feature = "mutations")]

@@ -42,8 +42,11 @@ pub(super) struct Peer {
     pub asked: Vec<Fetch>,
     /// Registrations it is to be sent.
     pub sync: Option<Syncing>,
-    /// All that was known at the link's begin was told to it.
-    pub told: bool,
+    /// All names it asked for at the link's begin were told to it, and it told those that were missing here.
+    pub names_told: bool,
+    pub names_heard: bool,
+    /// Then it was told of all sessions.
+    pub sessions_told: bool,
 }
 
 impl Peer {
@@ -65,7 +68,9 @@ impl Peer {
             suspect: false,
             asked: Vec::new(),
             sync: None,
-            told: false,
+            names_told: false,
+            names_heard: false,
+            sessions_told: false,
         }
     }
 }

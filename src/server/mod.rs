@@ -30,7 +30,9 @@ pub use listen::Bind;
 pub use options::{Options, StartError};
 
 use crate::base::id::{LinkId, StreamId};
-use crate::base::limits::{ACCEPT_RETRY, RESERVED_DESCRIPTORS, STOP, TURN_ACCEPTS, TURN_READ_BYTES};
+use crate::base::limits::{
+    ACCEPT_RETRY, RESERVED_DESCRIPTORS, STOP, TURN_ACCEPTS, TURN_PROOFS, TURN_READ_BYTES,
+};
 use crate::base::time::Time;
 use crate::node::{Action, Counters, Identity, Input, Node, Seeds};
 use conn::{Conn, find};
@@ -155,6 +157,7 @@ impl Server {
 
     fn turn(&mut self, events: &Events) {
         self.now = self.clock();
+        self.peers.proofs_left = TURN_PROOFS;
         self.node.set_wall(wall());
         self.node.handle(self.now, Input::Time);
         std::mem::swap(&mut self.again, &mut self.resumed);
@@ -233,7 +236,7 @@ impl Server {
                 Action::Measure(session) => self.measure(session),
                 Action::ResumeAll => self.resume_all(),
                 Action::Dial { link, hostname, port, hello } => self.dial(link, &hostname, port, hello),
-                Action::Upgrade { link, hello } => self.upgrade(link, &hello),
+                Action::Upgrade { link, hello } => self.upgrade(link, hello),
             }
         }
         any

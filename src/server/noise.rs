@@ -195,7 +195,7 @@ impl Tunnel {
     ///
     /// # Errors
     /// The other end is no server of this network; nothing that follows can be understood.
-    pub fn next(&mut self) -> Result<Came<'_>, Unproven> {
+    pub fn receive(&mut self) -> Result<Came<'_>, Unproven> {
         let result = self.advance();
         if let Err(why) = &result {
             self.state = State::Broken(why.clone());
@@ -336,7 +336,7 @@ impl Tunnel {
     }
 }
 
-/// What [`Tunnel::next`] found, before it borrows.
+/// What [`Tunnel::receive`] found, before it borrows.
 enum Advance {
     Nothing,
     Proof([u8; 32]),

@@ -16,7 +16,7 @@ use super::lookup::Lookup;
 use super::noise::{Came, Credentials, Tunnel, Unproven};
 use super::{Server, listen};
 use crate::base::id::{LinkId, ServerId};
-use crate::base::limits::{HANDSHAKES_MAX, PEER_OUT_BYTES, PEER_TURN_BYTES, QUIET, QUIET_MAX};
+use crate::base::limits::{HANDSHAKES_MAX, PEER_OUT_BYTES, PEER_TURN_BYTES, QUIET, QUIET_MAX, TURN_PROOFS};
 use crate::base::time::Time;
 use crate::node::{Input, Node, Reading};
 use crate::wire::frame::{BadFrame, Frames};
@@ -33,6 +33,8 @@ pub(super) struct Peer {
     pub explained: bool,
     /// Until there is a connection.
     pub dial: Option<Dial>,
+    /// The first line, and what came behind it, until that is looked at.
+    hello: Option<(Box<[u8]>, Vec<u8>)>,
     pub tunnel: Option<Tunnel>,
     frames: Frames,
     /// A frame was not taken yet.
@@ -59,6 +61,7 @@ impl Peer {
             joined: false,
             explained: false,
             dial,
+            hello: None,
             tunnel: None,
             frames: Frames::default(),
             waiting: false,
@@ -78,12 +81,15 @@ pub(super) struct Peers {
     /// Started when the first name is to be looked up.
     pub lookup: Option<Lookup>,
     pub waker: Arc<Waker>,
+    /// Links whose proof may be looked at in this turn.
+    pub proofs_left: usize,
     quiet: BTreeMap<(&'static str, String), Time>,
 }
 
 impl Peers {
     pub fn new(credentials: Credentials, waker: Arc<Waker>) -> Peers {
-        Peers { all: BTreeMap::new(), credentials, lookup: None, waker, quiet: BTreeMap::new() }
+        let (all, quiet) = (BTreeMap::new(), BTreeMap::new());
+        Peers { all, credentials, lookup: None, waker, proofs_left: TURN_PROOFS, quiet }
     }
 
     /// True when this trouble with this address was not logged lately: then it may be now.
@@ -110,7 +116,7 @@ impl Server {
     }
 
     /// A link began as a server's does: what follows its first line proves that, or not.
-    pub(super) fn upgrade(&mut self, link: LinkId, hello: &[u8]) {
+    pub(super) fn upgrade(&mut self, link: LinkId, hello: Box<[u8]>) {
         self.make_room();
         let Some(conn) = find(&mut self.conns, link) else { return };
         conn.peer = true;
@@ -118,19 +124,9 @@ impl Server {
         conn.waiting = false;
         let label = conn.stream.peer_addr().map(|address| address.ip().to_canonical().to_string());
         listen::widen(&conn.stream);
-        let mut peer = Peer::new(label.unwrap_or_default(), None);
-        match Tunnel::answer(&self.peers.credentials, hello) {
-            Ok(mut tunnel) => {
-                tunnel.take(&rest);
-                peer.tunnel = Some(tunnel);
-                self.peers.all.insert(link, peer);
-                self.pump_peer(link);
-            }
-            Err(why) => {
-                self.peers.all.insert(link, peer);
-                self.unproven(link, &why);
-            }
-        }
+        let peer = Peer { hello: Some((hello, rest)), ..Peer::new(label.unwrap_or_default(), None) };
+        self.peers.all.insert(link, peer);
+        self.pump_peer(link);
     }
 
     /// Strangers who begin proofs and never end them push out each other, not servers.
@@ -163,6 +159,9 @@ impl Server {
 
     /// Takes from a peer what this turn allows.
     pub(super) fn pump_peer(&mut self, link: LinkId) {
+        if !self.may_prove(link) {
+            return;
+        }
         let mut left = PEER_TURN_BYTES;
         while self.understand(link) {
             let Some(conn) = find(&mut self.conns, link).filter(|conn| conn.readable) else { return };
@@ -189,6 +188,29 @@ impl Server {
         }
     }
 
+    /// Proofs take long to look at, so only some are in one turn; false: this one has to wait, or failed.
+    fn may_prove(&mut self, link: LinkId) -> bool {
+        let Some(peer) = self.peers.all.get_mut(&link).filter(|peer| !peer.joined) else { return true };
+        if self.peers.proofs_left == 0 {
+            self.again.push(link);
+            return false;
+        }
+        self.peers.proofs_left -= 1;
+        if let Some((hello, rest)) = peer.hello.take() {
+            match Tunnel::answer(&self.peers.credentials, &hello) {
+                Ok(mut tunnel) => {
+                    tunnel.take(&rest);
+                    peer.tunnel = Some(tunnel);
+                }
+                Err(why) => {
+                    self.unproven(link, &why);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
     /// Understands what came, as far as the node takes it. True when all was taken and more may come.
     fn understand(&mut self, link: LinkId) -> bool {
         loop {
@@ -199,7 +221,7 @@ impl Server {
             if std::mem::take(&mut peer.waiting) {
                 given = give(node, *now, link, &mut peer.frames, b"");
             }
-            let came = if given == Ok(Given::All) { tunnel.next() } else { Ok(Came::Nothing) };
+            let came = if given == Ok(Given::All) { tunnel.receive() } else { Ok(Came::Nothing) };
             match came {
                 // What cannot be written now is no reason not to read: else both ends might wait for ever.
                 Ok(Came::Nothing) if given == Ok(Given::All) => {

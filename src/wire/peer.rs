@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::base::hlc::{Generation, Hlc};
 use crate::base::id::{ServerId, StreamId};
 use crate::base::vector::Vector;
-use crate::wire::registration::{Announcement, Answer, Digest, Question, RegisterReply, Registration, Want};
+use crate::wire::registration::{
+    Announcement, Answer, Digest, Question, RegisterReply, Registration, Sync, Want,
+};
 
 /// One control message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +53,7 @@ pub enum PeerMessage {
     /// What I lack of yours.
     RegistryWant(Want),
     /// Registrations.
-    RegistrySync(Vec<Registration>),
+    RegistrySync(Sync),
     /// Who has this name?
     NameQuestion(Question),
     /// The answer.
@@ -230,16 +232,11 @@ pub fn read(body: &[u8]) -> Result<Option<PeerMessage>, String> {
 pub mod digits {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    use crate::base::id::hex;
-
-    pub(super) fn text(bytes: &[u8]) -> String {
-        let digit = |n: u8| char::from(b"0123456789abcdef"[usize::from(n)]);
-        bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
-    }
+    use crate::base::id::{digits, hex};
 
     /// Writes them.
     pub fn serialize<S: Serializer, const N: usize>(bytes: &[u8; N], to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&text(bytes))
+        to.serialize_str(&digits(bytes))
     }
 
     /// Reads them.
@@ -253,8 +250,7 @@ pub mod digits {
 pub mod digits_or_none {
     use serde::{Deserialize, Deserializer, Serializer};
 
-    use super::digits;
-    use crate::base::id::hex;
+    use crate::base::id::{digits, hex};
 
     /// Writes them.
     pub fn serialize<S: Serializer, const N: usize>(
@@ -262,7 +258,7 @@ pub mod digits_or_none {
         to: S,
     ) -> Result<S::Ok, S::Error> {
         match bytes {
-            Some(bytes) => to.serialize_some(&digits::text(bytes)),
+            Some(bytes) => to.serialize_some(&digits(bytes)),
             None => to.serialize_none(),
         }
     }

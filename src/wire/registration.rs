@@ -98,6 +98,16 @@ pub struct Want {
     pub last: bool,
 }
 
+/// Registrations, as they were asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sync {
+    /// Some of them.
+    pub records: Vec<Registration>,
+    /// That was all.
+    #[serde(default)]
+    pub last: bool,
+}
+
 /// Who has this name?
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Question {
@@ -142,7 +152,7 @@ mod tests {
             PeerMessage::NewRegisterAnnouncement(Announcement::Claim(record.clone())),
             PeerMessage::NewRegisterAnnouncement(Announcement::Abort { name: name.clone(), stamp }),
             PeerMessage::RegisterReply(RegisterReply { name, stamp, verdict: Verdict::Denied, record: None }),
-            PeerMessage::RegistrySync(vec![record, bare]),
+            PeerMessage::RegistrySync(Sync { records: vec![record, bare], last: true }),
             PeerMessage::RegistryWant(Want { buckets: vec![(255, vec![u64::MAX])], last: true }),
         ] {
             assert_eq!(read(&serde_json::to_vec(&message).unwrap()), Ok(Some(message)));

@@ -156,9 +156,10 @@ fn a_server_told_of_nobody_of_a_silent_one_or_of_itself_serves() {
         (&to_itself, "peer_self"),
         (&to_nowhere, "no server at no such host:1:"),
     ] {
-        Bystanders::of(server).talk();
+        let mut bystanders = Bystanders::of(server);
+        bystanders.talk();
         server.process.errors.line_with(words);
-        Bystanders::of(server).talk();
+        bystanders.talk();
     }
     for mut server in [to_dead, to_silent, to_itself, to_nowhere] {
         server.process.signal("TERM");

@@ -48,7 +48,7 @@ impl Pair {
     fn take(&mut self, end: usize, bytes: &[u8]) {
         self.ends[end].take(bytes);
         loop {
-            match self.ends[end].next() {
+            match self.ends[end].receive() {
                 Ok(Came::Nothing) => return,
                 Ok(Came::Proof { server, .. }) => self.proofs[end].push(server),
                 Ok(Came::Record(record)) => self.records[end].push(record.to_vec()),
@@ -142,7 +142,7 @@ fn lines_and_messages_that_no_server_sends_are_refused() {
         let mut tunnel = Tunnel::answer(&own, line.as_bytes()).unwrap();
         tunnel.take(bytes);
         let wanted = if bytes.len() == 3 { Ok(Came::Nothing) } else { Err(Unproven::Garbage) };
-        assert_eq!(tunnel.next(), wanted, "{bytes:?}");
+        assert_eq!(tunnel.receive(), wanted, "{bytes:?}");
         assert!(tunnel.out().is_empty());
     }
 }
