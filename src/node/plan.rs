@@ -57,7 +57,7 @@ impl Node {
             all.insert(merged.generation, merged);
         }
         let begin = claim.begin.clone().unwrap_or_default();
-        let mut plan = Plan { vector: begin.clone(), vectors: vec![begin], ..Plan::default() };
+        let mut plan = Plan { vector: begin.clone(), vectors: vec![begin.clone()], ..Plan::default() };
         let mut open: Vec<&Entry> = Vec::new();
         // A living session may be the same device's that hangs; then the entries are other devices'.
         let mut hangs = false;
@@ -77,7 +77,8 @@ impl Node {
             }
             if entry.state == State::Live {
                 plan.multi |= entry.authentic;
-                if entry.authentic && entry.unconfirmed {
+                // What it lacks of where this one begins it may never get, should it hang.
+                if entry.authentic && (entry.unconfirmed || !vector.covers(&begin)) {
                     hangs = true;
                     plan.take_over(self.spans_of(user, *other), vector);
                 }
