@@ -44,7 +44,8 @@ impl Cluster {
         let now = self.now();
         if let Some(sock) = self.hosts[h].socks.get_mut(&link) {
             self.links.is_stale |= sock.greeted.is_none();
-            sock.greeted = Some(now);
+            sock.greeted.get_or_insert(now);
+            sock.heard_at = now;
         }
         let before = node.counters().relayed;
         let flow = node.frame(now, link, bytes);
@@ -106,9 +107,12 @@ impl Cluster {
         if self.ledger.admits_single(node) {
             host.admitted = Some(now);
         }
-        let waits = |at| now.since(at) < SUSPECT;
-        let is_waited_for =
-            host.socks.values().any(|sock| sock.peer.is_some() && sock.greeted.is_some_and(waits));
+        // A link that came up in this very turn may have done so behind it.
+        let is_waited_for = host.socks.values().any(|sock| {
+            sock.peer.is_some()
+                && sock.greeted.is_some_and(|since| since < now)
+                && now.since(sock.heard_at) < SUSPECT
+        });
         if is_waited_for && host.admitted.is_none() {
             self.violate(
                 "what is shown is on two servers",

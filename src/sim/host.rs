@@ -41,6 +41,7 @@ pub(super) struct Sock {
     /// The server at the other end, once it is proven, and whether it has said anything.
     pub peer: Option<usize>,
     pub greeted: Option<Time>,
+    pub heard_at: Time,
     /// The node was told of the end.
     pub end_told: bool,
 }

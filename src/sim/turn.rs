@@ -365,6 +365,7 @@ impl Host {
             frames: Frames::default(),
             peer: None,
             greeted: None,
+            heard_at: Time::START,
             end_told: false,
         };
         self.socks.insert(link, sock);
