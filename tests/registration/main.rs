@@ -42,7 +42,7 @@ fn of_many_that_want_a_name_at_once_exactly_one_gets_it() {
         }
         net.run(250);
         assert_eq!(net.succeeded(&clients), 1, "round {round}");
-        for (i, client) in clients.iter().enumerate() {
+        for client in &clients {
             assert_ne!(net.heard(*client).contains(OK), net.heard(*client).contains(FAILED), "round {round}");
         }
         let winner = clients.iter().position(|client| net.heard(*client).contains(OK)).unwrap();
