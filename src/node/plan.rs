@@ -59,6 +59,8 @@ impl Node {
         let begin = claim.begin.clone().unwrap_or_default();
         let mut plan = Plan { vector: begin.clone(), vectors: vec![begin], ..Plan::default() };
         let mut open: Vec<&Entry> = Vec::new();
+        // A living session may be the same device's that hangs; then the entries are other devices'.
+        let mut hangs = false;
         for (other, entry) in &all {
             plan.known.push(*other);
             let Some(vector) = entry.vector.as_ref() else { continue };
@@ -76,6 +78,7 @@ impl Node {
             if entry.state == State::Live {
                 plan.multi |= entry.authentic;
                 if entry.authentic && entry.unconfirmed {
+                    hangs = true;
                     plan.take_over(self.spans_of(user, *other), vector);
                 }
                 // Its home says that it lives, or answered and did not name it.
@@ -105,7 +108,7 @@ impl Node {
         }
         let lowest = open.iter().filter_map(|entry| entry.vector.clone()).reduce(|a, b| a.min(&b));
         for (i, entry) in open.into_iter().enumerate() {
-            if i == 0 || self.is_mutated(Mutation::OneEntry) {
+            if (i == 0 && !hangs) || self.is_mutated(Mutation::OneEntry) {
                 plan.taken.push((entry.generation, generation));
             } else {
                 plan.lowered.push(Entry { vector: lowest.clone(), lowered: true, ..entry.clone() });
