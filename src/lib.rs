@@ -70,6 +70,8 @@
 //! | who is written to, and what | `node/delivery.rs` |
 //! | closing, what stays owed | `node/ending.rs`, `node/mailbox.rs` |
 //! | unacknowledged bytes → what is owed | `node/sent.rs` |
+//! | who gets a name, on all servers | `node/registration.rs`, `node/contest.rs`, `node/asking.rs` |
+//! | two registries become one | `node/merging.rs`, `node/digest.rs` |
 //! | names and secrets | `node/registry.rs`, `node/hashing.rs`, `node/guess.rs` |
 //! | deadlines | `node/timers.rs` |
 //! | what is counted | `node/counters.rs` |

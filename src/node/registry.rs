@@ -91,6 +91,8 @@ pub(super) struct User {
     pub verifier_set: bool,
 }
 
+const _: () = assert!(size_of::<User>() <= 152, "docs/design.md says what a name costs");
+
 /// No link.
 pub(super) const NO_SLOT: u32 = u32::MAX;
 

@@ -9,6 +9,7 @@ mod client;
 mod crowd;
 mod hostile;
 mod intruders;
+mod names;
 mod network;
 mod program;
 mod proxy;

@@ -2,7 +2,7 @@
 
 mod net;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use activitystreamer::node::{Counters, Mutation};
 use net::{Client, Net};
@@ -42,7 +42,7 @@ fn of_many_that_want_a_name_at_once_exactly_one_gets_it() {
         }
         net.run(250);
         assert_eq!(net.succeeded(&clients), 1, "round {round}");
-        for (i, client) in clients.iter().enumerate() {
+        for client in &clients {
             assert_ne!(net.heard(*client).contains(OK), net.heard(*client).contains(FAILED), "round {round}");
         }
         let winner = clients.iter().position(|client| net.heard(*client).contains(OK)).unwrap();
@@ -255,6 +255,12 @@ fn a_wrong_winner_is_seen() {
     assert!(net.agree() && net.node(0).registered("bob") > right && net.is_closed(winner));
 }
 
+/// The processor's time this thread had, so that a busy machine does not count.
+fn worked() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(text.split_whitespace().next().unwrap().parse().unwrap())
+}
+
 /// A hundred thousand names, and half as many on each side after a partition; fewer, and with all the time
 /// they take, where nothing is optimised.
 #[test]
@@ -264,12 +270,12 @@ fn large_registries_become_one_in_two_seconds() {
     for i in 0..n {
         net.register_alone(0, &format!("user number {i}"));
     }
-    let begun = Instant::now();
+    let begun = worked();
     net.tell_of(1, 0);
     net.run(100);
-    let took = begun.elapsed();
+    let took = worked() - begun;
     assert!(net.agree() && net.node(1).names() == n);
-    println!("{n} names to a newcomer: {took:?}");
+    println!("{n} names to a newcomer: {took:?} of work on both sides");
     assert!(cfg!(debug_assertions) || took < Duration::from_secs(2));
     net.cut = vec![(0, 1)];
     net.run(7000);
@@ -278,11 +284,11 @@ fn large_registries_become_one_in_two_seconds() {
         net.register_alone(1, &format!("right {i}"));
     }
     net.cut.clear();
-    let begun = Instant::now();
+    let begun = worked();
     net.run(7000);
-    let took = begun.elapsed();
+    let took = worked() - begun;
     assert!(net.agree() && net.node(1).names() == 2 * n);
-    println!("{n} more, half on each side, after a partition: {took:?} for 7 s of it");
+    println!("{n} more, half on each side, after a partition: {took:?} of work");
 }
 
 #[test]
