@@ -76,11 +76,12 @@ impl Node {
             return;
         }
         let before = own.applied();
+        let waited = self.relay.accepted.front().is_some_and(|(_, at)| *at < self.now);
         while own.applied() < upto && own.next().is_some() {
             own.apply(&mut self.delivery.feed);
         }
         let applied = own.applied();
-        if self.mesh.linked().next().is_some() {
+        if waited || self.mesh.linked().next().is_some() {
             self.counters.exposed_single_copy += applied.saturating_sub(before.max(self.relay.copied));
         }
         while self.relay.accepted.front().is_some_and(|(seq, _)| *seq <= applied) {
