@@ -66,6 +66,10 @@ impl Cluster {
                 self.come_later(u, wait, None);
             }
             65..80 if self.has(Class::Logout) && !is_anonymous && !self.users[u].is_shared => {
+                // One that was not told of its login yet hears nothing, and logs out of nothing.
+                if self.talks[&pipe].success.is_none_or(|at| self.now().since(at) < ms(1_500)) {
+                    return;
+                }
                 self.judge.mark("logout");
                 self.tell(|| format!("client {u} logs out"));
                 self.set_stage(pipe, Stage::Leaving);
