@@ -5,6 +5,7 @@
 //! 3. *Liveness*: all must be well again within a bound, and everybody must have heard everything.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::faults::Fault;
@@ -91,10 +92,15 @@ pub(super) struct Cluster {
 /// How long everything may take to be well again.
 pub(super) const LIVENESS: Duration = Duration::from_secs(20);
 
-/// Runs one seed.
+/// Runs one seed. A panic in it is a promise not kept, too.
 pub fn run(seed: u64, options: &Options) -> Outcome {
     let mut cluster = Cluster::new(seed, *options);
-    cluster.run();
+    let played = catch_unwind(AssertUnwindSafe(|| cluster.run()));
+    if let Err(panic) = played {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        cluster.violate("nothing makes a node panic", text.unwrap_or_default());
+    }
     let Cluster { swarm, schedule, mut judge, .. } = cluster;
     judge.mark_count("events", schedule.count());
     Outcome {

@@ -7,7 +7,7 @@ use super::cluster::Cluster;
 use super::ledger::MessageId;
 use super::pipe::PipeId;
 use super::schedule::ms;
-use super::user::{Receipt, Stage};
+use super::user::Receipt;
 use crate::base::limits::{CLAIM, CLAIM_DRY, FRONTIER, FRONTIER_LAG};
 use crate::base::time::Time;
 
@@ -48,7 +48,7 @@ impl Cluster {
         relevant.iter().any(is_out)
     }
 
-    fn was_up(&self, host: usize, from: Time, to: Time) -> bool {
+    pub(super) fn was_up(&self, host: usize, from: Time, to: Time) -> bool {
         let overlaps = |boot: &super::ledger::Boot| {
             boot.host == host && boot.born < to && boot.died.is_none_or(|died| died > from)
         };
@@ -139,21 +139,5 @@ impl Cluster {
                 talk.success.is_some() && !talk.was_redirected && is_there
             })
         })
-    }
-
-    /// A login or registration was refused. Was there a reason?
-    pub(super) fn refused(&mut self, u: usize, pipe: PipeId, line: &str) {
-        let host = self.talks[&pipe].host;
-        let is_preset = self.talks[&pipe].stage != Stage::Registering;
-        let text = format!("client {u} at server {host}: {line}");
-        self.tell(|| text.clone());
-        if is_preset {
-            self.violate("who registered can log in", text);
-        }
-    }
-
-    /// A name was registered.
-    pub(super) fn name_won(&mut self, _u: usize) {
-        self.judge.mark("a name was registered");
     }
 }

@@ -135,7 +135,7 @@ impl Cluster {
     }
 
     fn limits() -> Limits {
-        Limits { feed_bytes: 1 << 20, line_bytes: 1 << 14, ..Limits::default() }
+        Limits { feed_bytes: 1 << 20, line_bytes: 1 << 14, failed_logins: 255, ..Limits::default() }
     }
 
     /// Starts a server that is down. Its key may be lost; its records always are, as there is no store.
@@ -176,7 +176,6 @@ impl Cluster {
         self.tell(|| format!("server {h} starts, boot {boot}, stream {:?}", seeds.identity.stream));
         let tap = self.tap(h, b"{\"command\":\"LOGIN\",\"username\":\"anonymous\"}\n");
         self.ledger.boots[boot].tap = Some(tap);
-        self.preset_names(h);
         self.wake(h);
         self.survey();
     }

@@ -11,6 +11,7 @@ mod host;
 mod judge;
 mod ledger;
 mod links;
+mod names;
 mod network;
 mod pipe;
 mod promises;

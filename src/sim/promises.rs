@@ -68,6 +68,7 @@ impl Cluster {
         self.nothing_shown_is_gone();
         self.servers_agree();
         self.everybody_heard_everything();
+        self.every_name_has_one_winner();
         if !self.names_agree() {
             let counts: Vec<usize> =
                 self.hosts.iter().filter_map(|h| h.node.as_ref()).map(|n| n.names()).collect();

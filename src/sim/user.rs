@@ -57,6 +57,13 @@ pub(super) struct User {
     /// Somebody else wants its name, or it has several devices.
     pub has_rival: bool,
     pub is_shared: bool,
+    /// It is the one that registers its name.
+    pub is_owner: bool,
+    /// It never saw the answer to a REGISTER.
+    pub is_in_doubt: bool,
+    /// When it heard REGISTER_SUCCESS, and whether that server was out of touch with others.
+    pub won_at: Option<Time>,
+    pub won_apart: bool,
     pub is_registered: bool,
     /// It has lost its name, or never got it.
     pub is_retired: bool,
@@ -130,7 +137,7 @@ impl Cluster {
             return;
         }
         let up: Vec<usize> = (0..self.hosts.len()).filter(|h| self.hosts[*h].is_up()).collect();
-        if up.is_empty() {
+        if up.is_empty() || self.awaits_name(u) {
             return self.come_later(u, 300, None);
         }
         let h = to.filter(|h| self.hosts[*h].is_up()).unwrap_or_else(|| *self.rng.choose(&up));
@@ -140,7 +147,7 @@ impl Cluster {
         let user = &mut self.users[u];
         user.talk = Some(pipe);
         user.talks.push(pipe);
-        let (registers, is_back) = (!user.is_registered, user.talks.len() > 1);
+        let (registers, is_back) = (user.is_owner && !user.is_registered, user.talks.len() > 1);
         let comes_early = user.is_early && !registers && is_back && !user.is_anonymous();
         let talk = Talk {
             user: u,
@@ -284,6 +291,7 @@ impl Cluster {
             "LOGIN_SUCCESS" => {
                 if stage == Stage::LoggingIn {
                     self.set_stage(pipe, Stage::Online);
+                    self.users[u].is_registered = true;
                 }
             }
             "REDIRECT" => {
@@ -316,8 +324,7 @@ impl Cluster {
         if stage != Stage::Registering {
             return self.violate("each REGISTER has one answer", format!("client {u}"));
         }
-        self.users[u].is_registered = true;
-        self.name_won(u);
+        self.name_won(u, pipe);
         let pair = self.users[u].pair();
         match self.users[u].entrance {
             Entrance::Same => {
@@ -326,6 +333,7 @@ impl Cluster {
             }
             Entrance::New => {
                 let host = self.talks[&pipe].host;
+                self.set_stage(pipe, Stage::Online);
                 self.leave(pipe);
                 let wait = self.rng.between(1, 5);
                 self.come_later(u, wait, Some(host));
@@ -372,7 +380,6 @@ impl Cluster {
     }
 
     fn on_refused(&mut self, u: usize, pipe: PipeId, line: &str) {
-        self.judge.mark("a client was refused");
         self.refused(u, pipe, line);
         self.set_stage(pipe, Stage::Gone);
         self.hang_up(pipe);
@@ -397,6 +404,7 @@ impl Cluster {
 
     /// The client closes this connection.
     pub fn leave(&mut self, pipe: PipeId) {
+        self.doubt(pipe);
         self.set_stage(pipe, Stage::Gone);
         self.hang_up(pipe);
         let u = self.talks[&pipe].user;
@@ -422,6 +430,7 @@ impl Cluster {
         if stage == Stage::Gone {
             return;
         }
+        self.doubt(pipe);
         let unread = self.pipes[pipe].flows[1].unread().len();
         if unread > 0 {
             self.users[u].is_slow = false;
@@ -487,6 +496,19 @@ impl Cluster {
         for i in 0..swarm.users {
             self.add_user(&format!("u{i}"), false);
         }
+        if self.has(Class::Rivals) {
+            for i in 0..self.rng.between(1, 3) {
+                for _ in 0..2 {
+                    self.add_user(&format!("r{i}"), false);
+                }
+                let n = self.users.len();
+                self.judge.mark(Class::Rivals.label());
+                for u in n - 2..n {
+                    self.users[u].has_rival = true;
+                    self.users[u].secret = format!("secret of {u}");
+                }
+            }
+        }
         for i in 0..swarm.shared {
             for _ in 0..self.rng.between(2, 3) {
                 self.add_user(&format!("m{i}"), true);
@@ -503,6 +525,12 @@ impl Cluster {
         self.ledger.messages = (0..n).map(|_| Vec::new()).collect();
         for u in 0..n {
             let wait = self.rng.between(300, 1_200);
+            let wait = match self.users[u].has_rival {
+                // Sometimes while there are faults.
+                true if n % 2 == 0 => 500 + self.rng.below(20),
+                true => 1_600 + self.rng.below(300),
+                false => wait,
+            };
             self.come_later(u, wait, None);
             self.schedule.after(ms(wait), Event::Act(u));
         }
@@ -512,6 +540,7 @@ impl Cluster {
         let farewell = *self.rng.choose(&[Farewell::Logout, Farewell::Close, Farewell::Talk]);
         let entrance = *self.rng.choose(&[Entrance::Same, Entrance::New, Entrance::Never]);
         let is_slow = self.has(Class::Slow) && self.rng.chance(35);
+        let is_owner = name != ANONYMOUS && (!is_shared || self.users.iter().all(|user| user.name != name));
         self.users.push(User {
             name: name.to_owned(),
             secret: format!("secret of {name}"),
@@ -521,7 +550,11 @@ impl Cluster {
             is_slow,
             has_rival: false,
             is_shared,
-            is_registered: true,
+            is_owner,
+            is_in_doubt: false,
+            won_at: None,
+            won_apart: false,
+            is_registered: false,
             is_retired: false,
             talk: None,
             talks: Vec::new(),

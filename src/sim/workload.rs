@@ -66,6 +66,10 @@ impl Cluster {
                 self.come_later(u, wait, None);
             }
             65..80 if self.has(Class::Logout) && !is_anonymous && !self.users[u].is_shared => {
+                // One that was not told of its login yet hears nothing, and logs out of nothing.
+                if self.talks[&pipe].success.is_none_or(|at| self.now().since(at) < ms(1_500)) {
+                    return;
+                }
                 self.judge.mark("logout");
                 self.tell(|| format!("client {u} logs out"));
                 self.set_stage(pipe, Stage::Leaving);
@@ -103,21 +107,6 @@ impl Cluster {
         }
     }
 
-    /// Has the simulator register all names at a server that starts, until servers tell each other.
-    pub fn preset_names(&mut self, h: usize) {
-        let mut names: Vec<(String, String)> =
-            (0..self.swarm.users).map(|i| format!("u{i}")).map(own).collect();
-        names.extend((0..self.swarm.shared).map(|i| format!("m{i}")).map(own));
-        for (name, secret) in names {
-            let line = format!(
-                "{{\"command\":\"REGISTER\",\"username\":\"{name}\",\"secret\":\"{secret}\"}}\n{{\"command\":\"LOGOUT\"}}\n"
-            );
-            let pipe = self.tap(h, line.as_bytes());
-            self.pipes[pipe].flows[0].ended = true;
-            self.pipes[pipe].flows[0].deliver(0);
-        }
-    }
-
     /// All is well: everybody says one thing more, which everybody must hear.
     pub fn last_words(&mut self) {
         self.tell(|| "last words".into());
@@ -131,7 +120,7 @@ impl Cluster {
     /// What a client is owed and has not heard.
     pub fn missing(&self, u: usize) -> Vec<MessageId> {
         let user = &self.users[u];
-        let Some(joined) = user.joined else { return Vec::new() };
+        let Some(joined) = user.joined.filter(|_| !user.is_retired) else { return Vec::new() };
         let heard = |id: MessageId| user.got[id.device].get(id.k - 1).is_some_and(Option::is_some);
         self.ledger
             .accepted()
@@ -151,9 +140,4 @@ impl Cluster {
             applied.is_none_or(|applied| *applied + ms(150) > *from)
         })
     }
-}
-
-fn own(name: String) -> (String, String) {
-    let secret = format!("secret of {name}");
-    (name, secret)
 }

@@ -1,0 +1,122 @@
+//! Who may have which name: what REGISTER and LOGIN may answer, and that every name has one winner.
+
+use std::collections::BTreeSet;
+
+use super::cluster::Cluster;
+use super::pipe::PipeId;
+use super::user::Stage;
+use crate::base::time::Time;
+
+impl Cluster {
+    /// True while another device of the name is to register it.
+    pub fn awaits_name(&self, u: usize) -> bool {
+        let user = &self.users[u];
+        let owner = |other: &super::user::User| other.name == user.name && other.is_registered;
+        user.is_shared && !user.is_owner && !self.users.iter().any(owner)
+    }
+
+    /// The server of this connection was out of touch with one that was up, at some time between.
+    fn was_apart(&self, host: usize, from: Time, to: Time) -> bool {
+        let apart = |other: &usize| {
+            *other != host
+                && self.was_up(*other, from, to)
+                && !self.links.were_in_touch(host, *other, from, to)
+        };
+        (0..self.hosts.len()).any(|other| apart(&other))
+    }
+
+    /// REGISTER_SUCCESS.
+    pub(super) fn name_won(&mut self, u: usize, pipe: PipeId) {
+        self.judge.mark("a name was registered");
+        let now = self.now();
+        let host = self.talks[&pipe].host;
+        let born = self.pipes[pipe].born;
+        let is_apart = self.was_apart(host, born, now);
+        let name = self.users[u].name.clone();
+        if self.users[u].won_at.is_some() {
+            if self.users[u].won_apart {
+                self.judge.mark("excused: a name lost with the only server that knew it");
+            } else {
+                self.violate("a name is registered once", format!("client {u} registers {name} again"));
+            }
+        }
+        let rival = (0..self.users.len())
+            .find(|o| *o != u && self.users[*o].name == name && self.users[*o].won_at.is_some());
+        if let Some(rival) = rival {
+            if is_apart || self.users[rival].won_apart {
+                self.judge.mark("excused: a name registered on both sides of a cut");
+            } else {
+                let text = format!("client {u} registers {name} after client {rival}");
+                self.violate("a name is registered once", text);
+            }
+        }
+        let user = &mut self.users[u];
+        user.is_registered = true;
+        user.won_at.get_or_insert(now);
+        user.won_apart |= is_apart;
+    }
+
+    /// A registration or login was refused. Was there a reason, and what does the client do?
+    pub(super) fn refused(&mut self, u: usize, pipe: PipeId, line: &str) {
+        self.judge.mark("a client was refused");
+        let now = self.now();
+        let talk = &self.talks[&pipe];
+        let (host, stage, asked) = (talk.host, talk.stage, talk.asked.unwrap_or(now));
+        let is_apart = self.was_apart(host, asked, now);
+        let text = format!("client {u} at server {host}: {line}");
+        let user = &mut self.users[u];
+        if stage == Stage::Registering {
+            if user.has_rival && !user.is_in_doubt {
+                user.is_retired = user.won_at.is_none();
+                return;
+            }
+            // Perhaps an attempt whose answer it never saw.
+            user.is_registered = true;
+            if !user.is_in_doubt && user.won_at.is_none() {
+                self.violate("a free name can be registered", text);
+            }
+            return;
+        }
+        if user.has_rival {
+            let lost =
+                self.users.iter().any(|o| o.name == self.users[u].name && o.won_at.is_some() && o.won_apart);
+            let user = &mut self.users[u];
+            if user.won_at.is_none() || lost {
+                self.judge.mark("a rival lost its name");
+                user.is_retired = !is_apart || stage == Stage::Online;
+                return;
+            }
+        }
+        let user = &mut self.users[u];
+        let guessed = user.won_at.is_none() && user.is_owner;
+        user.is_registered = false;
+        if guessed || is_apart {
+            self.judge.mark("excused: a login at a server that could not ask");
+        } else if !self.users.iter().any(|o| o.name == self.users[u].name && o.won_apart) {
+            self.violate("who registered can log in", text);
+        }
+    }
+
+    /// A registration whose answer never came.
+    pub(super) fn doubt(&mut self, pipe: PipeId) {
+        if let Some(talk) = self.talks.get(&pipe)
+            && talk.stage == Stage::Registering
+            && talk.asked.is_some()
+        {
+            self.users[talk.user].is_in_doubt = true;
+        }
+    }
+
+    /// Every name that somebody wanted has exactly one winner.
+    pub(super) fn every_name_has_one_winner(&mut self) {
+        let names: BTreeSet<String> =
+            self.users.iter().filter(|user| user.has_rival).map(|user| user.name.clone()).collect();
+        for name in names {
+            let of_name = (0..self.users.len()).filter(|u| self.users[*u].name == name);
+            let winners: Vec<usize> = of_name.filter(|u| self.is_online(*u)).collect();
+            if winners.len() != 1 {
+                self.violate("a name has one winner", format!("{name}: {winners:?}"));
+            }
+        }
+    }
+}
