@@ -79,15 +79,15 @@ fn long_lines_cross_faster_than_a_socket_takes_them() {
     let b = joining(&a, &["-s", "sek"]);
     [&a, &b].iter().for_each(|server| server.joined_by(1));
     let (mut ann, mut bob) = (a.register("ann"), b.register("bob"));
-    let pad = "x".repeat(500_000);
+    let pad = "x".repeat(150_000);
     std::thread::scope(|scope| {
-        scope.spawn(|| (0..40).for_each(|n| ann.say(json!({ "n": n, "pad": pad }))));
-        bob.hear_numbers(0..40);
+        scope.spawn(|| (0..60).for_each(|n| ann.say(json!({ "n": n, "pad": pad }))));
+        bob.hear_numbers(0..60);
     });
-    ann.hear_numbers(0..40);
-    bob.say(json!({ "n": 40 }));
+    ann.hear_numbers(0..60);
+    bob.say(json!({ "n": 60 }));
     for talker in [&mut ann, &mut bob] {
-        talker.hear_numbers([40]);
+        talker.hear_numbers([60]);
     }
 }
 
