@@ -132,13 +132,13 @@ impl Names {
     /// Keeps as many broken sessions apart as the bound allows: the oldest become one (repeats, no loss).
     fn bound(&mut self) {
         let broken = |rec: &&mut Rec| rec.state == State::Broken;
-        if self.recs.iter_mut().filter(|rec| broken(&rec)).count() <= MAILBOX_ENTRIES {
+        if self.recs.iter_mut().filter(broken).count() <= MAILBOX_ENTRIES {
             return;
         }
         let mut oldest: Vec<&mut Rec> = self.recs.iter_mut().filter(broken).collect();
         oldest.sort_by_key(|rec| rec.generation);
-        let (gone, mut heir) = (oldest[0].clone(), oldest.remove(1));
-        lower(&mut heir, gone.vector.as_ref(), gone.here.as_ref().and_then(|here| here.spans.as_ref()));
+        let (gone, heir) = (oldest[0].clone(), oldest.remove(1));
+        lower(heir, gone.vector.as_ref(), gone.here.as_ref().and_then(|here| here.spans.as_ref()));
         self.drop_rec(gone.generation);
     }
 
