@@ -75,7 +75,7 @@ pub fn run(args: &SimArgs) -> ExitCode {
     let never: Vec<&str> = options
         .classes
         .iter()
-        .filter(|c| hits(*c).is_some_and(|m| !marks.contains_key(m)))
+        .filter(|c| c.mark().is_some_and(|m| !marks.contains_key(m)))
         .map(Class::label)
         .collect();
     let is_void = args.seeds >= 200 && !never.is_empty();
@@ -84,18 +84,6 @@ pub fn run(args: &SimArgs) -> ExitCode {
     }
     print(format!("{} seeds, {} failed, {:.1} a second", args.seeds, failed, args.seeds as f64 / seconds));
     if failed > 0 || is_void { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-}
-
-/// The mark that shows that a class hit; none for those that cannot miss.
-fn hits(class: Class) -> Option<&'static str> {
-    Some(match class {
-        Class::Busy | Class::Wan => return None,
-        Class::Chunks => "bytes arrived in pieces",
-        Class::Tiny => "a blocked link took bytes again",
-        Class::Slow => "a client read slowly",
-        Class::Skew => "a wall clock jumped",
-        other => other.label(),
-    })
 }
 
 fn run_all(args: &SimArgs, options: Options) -> (BTreeMap<&'static str, u64>, usize) {

@@ -86,6 +86,8 @@ pub(super) struct Cluster {
     pub healed: Option<Time>,
     /// All was well, and everybody has said a last word.
     pub farewell: Option<Time>,
+    /// Those whose old session is owed something were told to come again.
+    pub called: bool,
     pub is_over: bool,
 }
 
@@ -135,6 +137,7 @@ impl Cluster {
             links: Links::default(),
             healed: None,
             farewell: None,
+            called: false,
             is_over: false,
             swarm,
         };
@@ -195,10 +198,15 @@ impl Cluster {
             self.healed = Some(self.now());
             self.tell(|| "everything is mended".into());
             self.mend_everything();
+            self.users.iter_mut().for_each(|user| user.is_slow = false);
+            (0..self.pipes.len()).for_each(|pipe| self.user_reads(pipe, true));
             return self.schedule.after(ms(500), Event::Look);
         };
         self.bounds_hold();
         let is_late = self.now().since(healed) > LIVENESS;
+        if self.now().since(healed) > ms(4_000) && !std::mem::replace(&mut self.called, true) {
+            self.call_again();
+        }
         match self.farewell {
             None if is_late || self.all_is_well() => {
                 if is_late {

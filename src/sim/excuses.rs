@@ -129,7 +129,7 @@ impl Cluster {
 
     /// The client has logged in while a server had its session before, of which it had said nothing. It looks
     /// like two devices then, and what the second misses is kept.
-    fn has_overlapped(&self, u: usize) -> bool {
+    pub(super) fn has_overlapped(&self, u: usize) -> bool {
         let talks = &self.users[u].talks;
         talks.iter().enumerate().any(|(i, pipe)| {
             let Some(asked) = self.talks[pipe].asked else { return false };

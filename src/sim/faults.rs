@@ -29,7 +29,9 @@ impl Cluster {
             return;
         }
         let classes: Vec<Class> = self.swarm.classes.iter().filter(|class| self.can_befall(*class)).collect();
-        if classes.is_empty() {
+        // Who logs in for the first time takes what another device of its name is owed.
+        let all_came = self.users.iter().all(|user| !user.is_shared || user.joined.is_some());
+        if classes.is_empty() || !all_came {
             return self.schedule.after(ms(200), Event::Fault);
         }
         let class = *self.rng.choose(&classes);

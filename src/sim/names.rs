@@ -101,7 +101,6 @@ impl Cluster {
     pub(super) fn doubt(&mut self, pipe: PipeId) {
         if let Some(talk) = self.talks.get(&pipe)
             && talk.stage == Stage::Registering
-            && talk.asked.is_some()
         {
             self.users[talk.user].is_in_doubt = true;
         }

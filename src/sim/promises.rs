@@ -16,6 +16,24 @@ impl Cluster {
             && (0..self.users.len()).all(|u| self.missing(u).is_empty())
     }
 
+    /// Who logged in while its old session was still there looks like two devices. What the old one was owed is
+    /// there for the next login.
+    pub fn call_again(&mut self) {
+        for u in 0..self.users.len() {
+            let name = &self.users[u].name;
+            let of_name = |o: &usize| self.users[*o].name == *name;
+            let overlapped = (0..self.users.len()).filter(of_name).any(|o| self.has_overlapped(o));
+            if overlapped
+                && !self.missing(u).is_empty()
+                && let Some(pipe) = self.users[u].talk
+            {
+                self.judge.mark("a client came again for what its old session was owed");
+                self.leave(pipe);
+                self.come_later(u, 1_500, None);
+            }
+        }
+    }
+
     /// The liveness bound is over: what is it that is not well?
     pub fn say_what_is_not_well(&mut self) {
         for a in 0..self.hosts.len() {

@@ -112,6 +112,18 @@ impl Class {
         }
     }
 
+    /// What is counted when it hits; nothing for those that cannot miss.
+    pub fn mark(self) -> Option<&'static str> {
+        match self {
+            Class::Busy | Class::Wan => None,
+            Class::Chunks => Some("bytes arrived in pieces"),
+            Class::Tiny => Some("a blocked link took bytes again"),
+            Class::Slow => Some("a client read slowly"),
+            Class::Skew => Some("a wall clock jumped"),
+            other => Some(other.label()),
+        }
+    }
+
     /// The class of this name.
     pub fn from_label(label: &str) -> Option<Class> {
         Class::ALL.into_iter().find(|class| class.label() == label)

@@ -138,7 +138,7 @@ impl Cluster {
         }
         let up: Vec<usize> = (0..self.hosts.len()).filter(|h| self.hosts[*h].is_up()).collect();
         if up.is_empty() || self.awaits_name(u) {
-            return self.come_later(u, 300, None);
+            return self.come_later(u, 60, None);
         }
         let h = to.filter(|h| self.hosts[*h].is_up()).unwrap_or_else(|| *self.rng.choose(&up));
         let pipe = self.open_pipe(Owner::User(u), Owner::Host(h, usize::MAX));
@@ -529,6 +529,7 @@ impl Cluster {
                 // Sometimes while there are faults.
                 true if n % 2 == 0 => 500 + self.rng.below(20),
                 true => 1_600 + self.rng.below(300),
+                false if self.users[u].is_shared => 300 + self.rng.below(100),
                 false => wait,
             };
             self.come_later(u, wait, None);
