@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::cluster::Cluster;
 use super::ledger::{MessageId, stamp};
 use super::pipe::{Owner, PipeId};
+use super::schedule::{Event, us};
 use super::user::Receipt;
 use crate::base::id::LinkId;
 use crate::base::limits::{SECOND_COPY, SUSPECT};
@@ -28,7 +29,12 @@ impl Cluster {
             && let Some(talk) = self.talks.get_mut(&pipe)
         {
             talk.boot = Some(boot);
+            let is_login = talk.asked.is_none() && self.users[talk.user].talks.len() > 1;
             talk.asked.get_or_insert(now);
+            if is_login && std::mem::take(&mut self.ambush) {
+                let wait = self.rng.below(5_000);
+                self.schedule.after(us(wait), Event::Strike(h));
+            }
         }
         if node.counters().activities > before
             && let Some(id) = stamp(line)
