@@ -79,6 +79,8 @@ pub(super) struct Cluster {
     /// How many faults keep each server from each.
     pub walls: Vec<Vec<u32>>,
     pub faults: Vec<Fault>,
+    /// The next server that takes a login is killed in its middle.
+    pub ambush: bool,
     pub ledger: Ledger,
     pub judge: Judge,
     pub links: Links,
@@ -132,6 +134,7 @@ impl Cluster {
             talks: BTreeMap::new(),
             walls: Vec::new(),
             faults: Vec::new(),
+            ambush: false,
             ledger: Ledger::default(),
             judge: Judge::new(options.verbose),
             links: Links::default(),
@@ -181,6 +184,7 @@ impl Cluster {
             Event::Leave(pipe) => self.on_leave(pipe),
             Event::Impatient(pipe) => self.on_impatient(pipe),
             Event::Fault => self.on_fault(),
+            Event::Strike(host) => self.on_strike(host),
             Event::Mend(fault) => self.on_mend(fault),
             Event::Look => self.on_look(),
         }

@@ -68,6 +68,10 @@ impl Cluster {
         let any = self.rng.below(n as u64) as usize;
         let other = (any + 1 + self.rng.below(n.max(2) as u64 - 1) as usize) % n;
         match class {
+            Class::Kill if self.rng.chance(50) => {
+                self.ambush = true;
+                Remedy::Open(Vec::new())
+            }
             Class::Kill | Class::Vanish => {
                 let loses_key = self.has(Class::Newcomer) && self.rng.chance(50);
                 self.crash(any, class == Class::Vanish);
@@ -93,6 +97,19 @@ impl Cluster {
                 let pairs = (0..n).flat_map(|a| (0..n).map(move |b| (a, b)));
                 self.wall(pairs.filter(|(a, b)| side[*a] != side[*b]).collect())
             }
+        }
+    }
+
+    /// A server took a login while one was waited for.
+    pub(super) fn on_strike(&mut self, host: usize) {
+        let is_fit = self.healed.is_none() && self.hosts[host].is_running() && self.is_meshed();
+        if is_fit && self.meshed_for(ms(1_200)) {
+            self.judge.mark("a server was killed in the middle of a login");
+            self.crash(host, false);
+            let n = self.faults.len();
+            self.faults.push(Fault { remedy: Some(Remedy::Boot { host, loses_key: false }) });
+            let lasts = self.rng.between(100, 3_000);
+            self.schedule.after(ms(lasts), Event::Mend(n));
         }
     }
 

@@ -1,16 +1,22 @@
 //! What servers and clients hear, held against what was said: all of it as it was, in order, once.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::cluster::Cluster;
 use super::ledger::{MessageId, stamp};
 use super::pipe::{Owner, PipeId};
+use super::schedule::{Event, us};
 use super::user::Receipt;
 use crate::base::id::LinkId;
-use crate::base::limits::SUSPECT;
+use crate::base::limits::{SECOND_COPY, SUSPECT};
 use crate::node::Node;
 use crate::wire::frame::{self, Frame};
 use crate::wire::line::Flow;
+
+/// After so long a peer that did not confirm in time has done so.
+const CAUGHT_UP: Duration = Duration::from_secs(9);
 
 impl Cluster {
     /// A client's line reaches a node.
@@ -23,7 +29,12 @@ impl Cluster {
             && let Some(talk) = self.talks.get_mut(&pipe)
         {
             talk.boot = Some(boot);
+            let is_login = talk.asked.is_none() && self.users[talk.user].talks.len() > 1;
             talk.asked.get_or_insert(now);
+            if is_login && std::mem::take(&mut self.ambush) {
+                let wait = self.rng.below(5_000);
+                self.schedule.after(us(wait), Event::Strike(h));
+            }
         }
         if node.counters().activities > before
             && let Some(id) = stamp(line)
@@ -58,7 +69,7 @@ impl Cluster {
     }
 
     /// The simulator's own connection to a server heard something: this is what the server applied.
-    pub(super) fn tapped(&mut self, node: &Node, h: usize, pipe: PipeId) {
+    pub(super) fn tapped(&mut self, h: usize, pipe: PipeId) {
         let now = self.now();
         let boot = self.hosts[h].boot;
         let flow = &mut self.pipes[pipe].flows[1];
@@ -76,12 +87,12 @@ impl Cluster {
             if memchr::memmem::find(line, b"LOGIN_SUCCESS").is_some() {
                 self.ledger.boots[boot].hears_since = Some(now);
             } else if let Some(id) = self.known_message(line) {
-                self.tap_hears(node, boot, id);
+                self.tap_hears(boot, id);
             }
         }
     }
 
-    fn tap_hears(&mut self, node: &Node, b: usize, id: MessageId) {
+    fn tap_hears(&mut self, b: usize, id: MessageId) {
         let now = self.now();
         self.tell(|| format!("boot {b} shows {}.{}", id.device, id.k));
         let boot = &mut self.ledger.boots[b];
@@ -100,12 +111,13 @@ impl Cluster {
         }
         self.exposed(id);
         let Some(accepted) = self.ledger.get(id).and_then(|m| m.accepted) else { return };
+        let host = &mut self.hosts[self.ledger.boots[b].host];
+        // A peer that let the bound run out is not waited for before it has caught up.
+        if accepted.boot == b && now.since(accepted.at) >= SECOND_COPY {
+            host.admitted = Some(now);
+        }
         if accepted.boot != b || self.ledger.holders(&accepted).count() > 1 {
             return;
-        }
-        let host = &mut self.hosts[self.ledger.boots[b].host];
-        if self.ledger.admits_single(node) {
-            host.admitted = Some(now);
         }
         // A link that came up in this very turn may have done so behind it.
         let is_waited_for = host.socks.values().any(|sock| {
@@ -113,7 +125,7 @@ impl Cluster {
                 && sock.greeted.is_some_and(|since| since < now)
                 && now.since(sock.heard_at) < SUSPECT
         });
-        if is_waited_for && host.admitted.is_none() {
+        if is_waited_for && host.admitted.is_none_or(|at| now.since(at) > CAUGHT_UP) {
             self.violate(
                 "what is shown is on two servers",
                 format!("boot {b} shows {id:?}, which only it holds"),

@@ -1,12 +1,11 @@
 //! What was said, where it was accepted, who holds it and who heard it: the truth that the promises are
-//! held against. Nothing here is asked of a node but its counters; it is seen from outside.
+//! held against. Nothing here is asked of a node; it is seen from outside.
 
 use std::collections::BTreeMap;
 
 use super::pipe::PipeId;
 use crate::base::id::StreamId;
 use crate::base::time::Time;
-use crate::node::Node;
 
 /// A message: who said it (the device) and its number there, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,8 +63,6 @@ pub(super) struct Ledger {
     streams: BTreeMap<StreamId, usize>,
     /// By device, from number 1 on.
     pub messages: Vec<Vec<Message>>,
-    /// `exposed_single_copy` of the node whose turn it is, when the turn began.
-    single_before: u64,
 }
 
 impl Ledger {
@@ -83,15 +80,6 @@ impl Ledger {
         });
         self.streams.insert(stream, self.boots.len() - 1);
         self.boots.len() - 1
-    }
-
-    pub fn turn_begins(&mut self, node: &Node) {
-        self.single_before = node.counters().exposed_single_copy;
-    }
-
-    /// The node has said in this turn that it shows messages which no other server confirmed to hold.
-    pub fn admits_single(&self, node: &Node) -> bool {
-        node.counters().exposed_single_copy > self.single_before
     }
 
     pub fn get(&self, id: MessageId) -> Option<&Message> {

@@ -36,6 +36,8 @@ pub(super) enum Event {
     Impatient(PipeId),
     /// Something goes wrong.
     Fault,
+    /// A server is killed in the middle of a login.
+    Strike(usize),
     /// What went wrong goes right again.
     Mend(usize),
     /// It is looked at whether all is well.

@@ -28,7 +28,6 @@ impl Cluster {
         let Some(mut node) = host.node.take() else { return };
         let inbox = std::mem::take(&mut host.inbox);
         node.set_wall(host.wall_ms(now));
-        self.ledger.turn_begins(&node);
         node.handle(now, Input::Time);
         let mut readable: Vec<LinkId> =
             inbox.into_iter().filter_map(|notice| self.take_notice(&mut node, h, notice)).collect();
@@ -331,7 +330,7 @@ impl Cluster {
                 self.await_room(pipe, side);
             }
             if self.pipes[pipe].owners[1 - side] == Owner::Tap {
-                self.tapped(node, h, pipe);
+                self.tapped(h, pipe);
             } else {
                 self.kick(pipe, side);
             }
