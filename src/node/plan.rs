@@ -97,7 +97,7 @@ impl Node {
         let spare = open.iter().filter(|entry| !entry.pending).count();
         let mut beside = 0;
         open.retain(|entry| {
-            let is_beside = entry.pending && beside < spare;
+            let is_beside = entry.pending && beside < spare && entry.generation < generation;
             if is_beside {
                 beside += 1;
                 plan.taken.push((entry.generation, generation));
@@ -112,8 +112,10 @@ impl Node {
         }
         plan.until = open.first().map_or(self.now, |entry| self.owed_until(user, entry.generation));
         let lowest = open.iter().filter_map(|entry| entry.vector.clone()).reduce(|a, b| a.min(&b));
-        for (i, entry) in open.into_iter().enumerate() {
-            if (i == 0 && !hangs) || self.is_mutated(Mutation::OneEntry) {
+        // A later session is never taken: it may live where it is not heard, and take this one.
+        let one = open.iter().map(|e| e.generation).find(|g| *g < generation && !hangs);
+        for entry in open {
+            if Some(entry.generation) == one || self.is_mutated(Mutation::OneEntry) {
                 plan.taken.push((entry.generation, generation));
             } else {
                 plan.lowered.push(Entry { vector: lowest.clone(), lowered: true, ..entry.clone() });
