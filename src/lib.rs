@@ -1,7 +1,7 @@
 //! # ActivityStreamer
 //!
-//! A server (and, by design, a network of servers) for one job: what any client says, every connected
-//! client hears, once, in its sender's order. This page is the way into the code.
+//! A network of servers for one job: what any client says, every connected client hears, once, in its
+//! sender's order, on whichever server each of them is. This page is the way into the code.
 //!
 //! ## Picture
 //!
@@ -9,21 +9,23 @@
 //!                 lines                 actions
 //!   clients ──▶ ┌────────┐ ──────────▶ ┌────────┐ ◀────────── hash threads
 //!      ▲        │ server │  connect,   │  Node  │   results come back as input
-//!      │        │ (mio)  │  line, ...  │ (pure) │
-//!      │        └────────┘ ◀────────── └────────┘
-//!      │             ▲      bytes,         │ say: one append a message,
+//!      │        │ (mio)  │  line,      │ (pure) │
+//!   servers ◀─▶ │        │  frame, ... │        │  relay: streams of all servers,
+//!      │        └────────┘ ◀────────── └────────┘  applied in their order
+//!      │             ▲      bytes,         │ one append a message,
 //!      │             │      pulled         ▼ whatever the number of clients
 //!      │             │              ┌──────────────────────────────┐
 //!      └─ one write ─┘◀─────────────│ feed: ring of finished lines │
 //!         a link, a turn            └──────▲────────▲───────▲──────┘
-//!                                     cursor of  cursor   mailbox of
-//!                                     a session  of ...   an absent name
+//!                                     cursor of  cursor   entry of a
+//!                                     a session  of ...   broken one
 //! ```
 //!
 //! A broadcast is written once, to the [feed](base::feed). A reader is no queue but the
 //! [ranges](base::spans) of the feed it is still owed: one open range while it is online, closed ones for
 //! what it missed. The [`Node`](node::Node) decides everything and touches nothing: no clock, socket,
-//! thread, file or random source. The [mio server](server) drives it; so can a test.
+//! thread, file or random source. The [mio server](server) drives it; the
+//! [simulator](sim) drives whole networks of them from one seed.
 //!
 //! ## Floors
 //!
@@ -50,13 +52,21 @@
 //! | feed | the ring of all frames, with absolute offsets |
 //! | span, range | what a reader is still owed of the feed |
 //! | cursor | the first byte a reader was not sent |
-//! | mailbox | what a name is owed while it is away, one entry a broken session |
+//! | peer | another server, linked |
+//! | stream, seq | what one boot of one server says, numbered |
+//! | vector | the last number of each stream: a position between servers, as an offset is one inside |
+//! | accept, expose | an own message gets its number; it is shown when a second server holds it |
+//! | generation | the name of one session, ordered among all of its user's |
+//! | home | the boot a session lives on |
+//! | entry | what a broken session is owed: the *mailbox* of a name is its entries |
+//! | frontier | what a server says four times a second: what it holds, how far its sessions are |
 //! | follower | a link that has everything and only needs what comes next |
 //! | answer | a private line to one client |
-//! | claim, settle | a login looks at its name's older sessions before it starts |
+//! | claim, release | a login asks all servers about its name; their answer |
+//! | settle | older sessions are read dry and their unconfirmed bytes counted |
 //! | record, verifier | the slow and the fast way to check a secret |
 //! | turn | one round of the loop: read, handle, act, flush, sleep |
-//! | shell | what drives a node: the mio server, or a test |
+//! | shell | what drives a node: the mio server, the simulator, or a test |
 //!
 //! ## Where to look
 //!
@@ -66,9 +76,17 @@
 //! | what a client may send, refusals | `wire/message.rs`, `wire/decode.rs` |
 //! | what clients are sent | `wire/encode.rs` |
 //! | splitting lines | `wire/line.rs` |
+//! | frames between servers, what they say | `wire/frame.rs`, `wire/peer.rs`, `wire/registration.rs` |
+//! | what a shell and a node say to each other | `node/contract.rs` |
 //! | REGISTER, LOGIN, LOGOUT, ACTIVITY_MESSAGE | `node/session.rs` |
 //! | who is written to, and what | `node/delivery.rs` |
-//! | closing, what stays owed | `node/ending.rs`, `node/mailbox.rs` |
+//! | closing, what stays owed | `node/ending.rs` |
+//! | links to servers, signs of life | `node/mesh.rs`, `node/peer.rs`, `node/membership.rs` |
+//! | messages of all servers: held, exposed, applied | `node/relay.rs`, `node/stream.rs`, `node/exchange.rs` |
+//! | what is missing is asked for | `node/fetching.rs` |
+//! | a login, on all servers | `node/claims.rs`, `node/plan.rs`, `node/answering.rs` |
+//! | what servers keep of each other's sessions | `node/names.rs`, `node/replica.rs`, `node/frontier.rs` |
+//! | bugs on purpose | `node/mutation.rs` |
 //! | unacknowledged bytes → what is owed | `node/sent.rs` |
 //! | who gets a name, on all servers | `node/registration.rs`, `node/contest.rs`, `node/asking.rs` |
 //! | two registries become one | `node/merging.rs`, `node/digest.rs` |
@@ -79,9 +97,12 @@
 //! | one socket: reading, closing | `server/conn.rs` |
 //! | memory for half-received lines | `server/inflow.rs` |
 //! | socket options, addresses | `server/listen.rs` |
+//! | proven, encrypted links | `server/noise.rs`, `server/peers.rs`, `server/secret.rs` |
+//! | dialling, names of hosts | `server/dial.rs`, `server/lookup.rs` |
 //! | password threads | `server/pool.rs` |
 //! | `unsafe` | `server/sys.rs` |
 //! | a node without sockets, for tests | `sim/mod.rs` |
+//! | networks in virtual time | `sim/cluster.rs` |
 //! | what the fuzzer runs | `fuzz/client_line.rs`, `fuzz/line_splitting.rs`, `fuzz/session.rs`, `fuzz/handshake.rs`, `fuzz/peer_frames.rs` |
 //! | the client | `client/machine.rs`, `client/pipe.rs` |
 //! | flags | `cli.rs` |

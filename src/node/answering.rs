@@ -97,7 +97,7 @@ impl Node {
         let Some(Who::User(user)) = self.link(session).map(|link| link.who) else { return };
         let tail = self.delivery.feed.tail();
         let owed = self.unconfirmed(session, unacknowledged);
-        let is_behind = unacknowledged > 0 || owed.owed(tail) > 0;
+        let is_behind = owed.owed(tail) > 0;
         let confirmed = owed.current().map_or(tail, |r| r.from);
         let Some(here) = self.known_mut(user).on_link(session).and_then(|rec| rec.here.as_mut()) else {
             return;
@@ -183,11 +183,20 @@ impl Node {
     }
 
     /// Lowers the entries that a login left to what it took over.
-    pub(super) fn lower_entries(&mut self, user: UserId, entries: &[Entry], is_own: bool, owed: &Spans) {
+    pub(super) fn lower_entries(
+        &mut self,
+        user: UserId,
+        entries: &[Entry],
+        until: Time,
+        owed: Option<&Spans>,
+    ) {
         for entry in entries {
             let now = self.now;
             let names = self.known_mut(user);
-            if is_own && names.find(entry.generation).is_none() && names.taker(entry.generation).is_none() {
+            if owed.is_some()
+                && names.find(entry.generation).is_none()
+                && names.taker(entry.generation).is_none()
+            {
                 let mut rec = Rec::from_entry(entry, now);
                 rec.state = State::Broken;
                 names.put(rec);
@@ -195,7 +204,7 @@ impl Node {
             let Some(rec) = names.find_mut(entry.generation).filter(|rec| !rec.is_session()) else {
                 continue;
             };
-            lower(rec, entry.vector.as_ref(), is_own.then_some(owed));
+            lower(rec, until, entry.vector.as_ref(), owed);
         }
         self.arm_away(user);
     }

@@ -113,7 +113,7 @@ impl Node {
             version: self.sessions.version,
             since: self.now,
             pending: false,
-            lowered: false,
+            low: None,
             here: None,
         }
     }
@@ -207,7 +207,7 @@ impl Node {
             Here { link: Some(link_id), confirmed, spans: None, start: start.clone(), known: plan.known };
         let rec = Rec { vector: Some(start), here: Some(Box::new(here)), ..self.new_rec(own) };
         self.known_mut(user).put(rec);
-        self.lower_entries(user, &plan.lowered, true, &owed);
+        self.lower_entries(user, &plan.lowered, plan.until, Some(&owed));
         self.frontier.is_stale = true;
         let is_there = self.link(link_id).is_some_and(|link| link.phase == Phase::Claiming);
         if is_there {

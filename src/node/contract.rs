@@ -46,7 +46,7 @@ pub enum Input {
     /// Answer to [`Action::Hash`].
     Hashed(LinkId, Hashed),
     /// Answer to [`Action::Dial`] or [`Action::Upgrade`]: the other end is proven to be this server. Its
-    /// bytes are frames from now on, see [`Node::frame`].
+    /// bytes are frames from now on, see [`Node::frame`](super::Node::frame).
     Joined {
         /// Which link.
         link: LinkId,
@@ -69,7 +69,7 @@ pub enum Input {
 pub enum Action {
     /// Hash a secret on a thread; answer with [`Input::Hashed`].
     Hash(HashJob),
-    /// Read what the session's socket holds (as far as [`Node::reading`] lets it), count what is not
+    /// Read what the session's socket holds (as far as [`Node::reading`](super::Node::reading) lets it), count what is not
     /// acknowledged, and answer with [`Input::Settled`], in this turn.
     Settle {
         /// The session to look at.
@@ -119,7 +119,7 @@ pub enum Reading {
     Hold,
     /// Read and forget them: the link closes.
     Discard,
-    /// Split what is decrypted into frames of at most so many bytes and give those to [`Node::frame`].
+    /// Split what is decrypted into frames of at most so many bytes and give those to [`Node::frame`](super::Node::frame).
     Frames(usize),
     /// They are the proof of a server's link: the shell's own.
     Prove,

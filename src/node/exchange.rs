@@ -20,7 +20,7 @@ impl Node {
         relay.note(OWN, seq, &line);
         self.counters.feed_bytes += line.len() as u64;
         self.mesh.wake();
-        let waits = seq > relay.streams[OWN].applied() + 1 || self.mesh.peers.len() > 0;
+        let waits = seq > relay.streams[OWN].applied() + 1 || !self.mesh.peers.is_empty();
         let stream = &mut relay.streams[OWN];
         if !waits && prev.is_empty() {
             // Nobody is there to hold a second copy.

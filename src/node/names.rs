@@ -32,10 +32,20 @@ pub(super) struct Rec {
     pub since: Time,
     /// Its claim is not over.
     pub pending: bool,
-    /// Its vector was lowered by a login that took another.
-    pub lowered: bool,
+    /// What it is owed besides, because a login took another entry that was furthest behind.
+    pub low: Option<Box<Low>>,
     /// What only its home knows.
     pub here: Option<Box<Here>>,
+}
+
+/// See [`Rec::low`].
+#[derive(Clone, Debug)]
+pub(super) struct Low {
+    /// When what it was lowered for is too old.
+    pub until: Time,
+    vector: Option<Vector>,
+    /// The same exactly, if all of it was owed here.
+    spans: Option<Spans>,
 }
 
 /// See [`Rec::here`].
@@ -76,8 +86,27 @@ impl Rec {
         self.state == State::Live && !self.pending && self.here.as_ref().is_some_and(|h| h.link.is_some())
     }
 
-    /// What its client has confirmed, as far as is known here.
+    /// What its client has confirmed, as far as is known here, or less if it was lowered.
     pub fn confirmed(&self, relay: &Relay, home: Option<&Home>) -> Option<Vector> {
+        let own = self.own_confirmed(relay, home);
+        match self.low.as_ref().and_then(|low| low.vector.as_ref()) {
+            Some(low) if self.state != State::Ended => {
+                Some(own.map_or_else(|| low.clone(), |own| own.min(low)))
+            }
+            _ => own,
+        }
+    }
+
+    /// What it is owed of the feed, if that is known exactly.
+    pub fn spans(&self) -> Option<Spans> {
+        let own = self.here.as_ref()?.spans.clone()?;
+        match &self.low {
+            None => Some(own),
+            Some(low) => Some(own.union(low.spans.as_ref()?)),
+        }
+    }
+
+    fn own_confirmed(&self, relay: &Relay, home: Option<&Home>) -> Option<Vector> {
         if let Some(here) = self.here.as_deref() {
             let lowest = here.spans.as_ref().and_then(|s| s.current()).map(|r| r.from);
             return match (self.state, lowest) {
@@ -132,13 +161,14 @@ impl Names {
     /// Keeps as many broken sessions apart as the bound allows: the oldest become one (repeats, no loss).
     fn bound(&mut self) {
         let broken = |rec: &&mut Rec| rec.state == State::Broken;
-        if self.recs.iter_mut().filter(|rec| broken(&rec)).count() <= MAILBOX_ENTRIES {
+        if self.recs.iter_mut().filter(broken).count() <= MAILBOX_ENTRIES {
             return;
         }
         let mut oldest: Vec<&mut Rec> = self.recs.iter_mut().filter(broken).collect();
         oldest.sort_by_key(|rec| rec.generation);
-        let (gone, mut heir) = (oldest[0].clone(), oldest.remove(1));
-        lower(&mut heir, gone.vector.as_ref(), gone.here.as_ref().and_then(|here| here.spans.as_ref()));
+        let (gone, heir) = (oldest[0].clone(), oldest.remove(1));
+        let until = Time::from_start(Duration::MAX);
+        lower(heir, until, gone.vector.as_ref(), gone.spans().as_ref());
         self.drop_rec(gone.generation);
     }
 
@@ -150,6 +180,7 @@ impl Names {
         let is_owed = |rec: &&Rec| is_old(rec) && rec.state == State::Broken && rec.here.is_some();
         let dropped = self.recs.iter().filter(is_owed).count();
         self.recs.retain(|rec| !is_old(rec));
+        self.recs.iter_mut().for_each(|rec| drop(rec.low.take_if(|low| low.until <= now)));
         self.taken.retain(|(_, _, at)| *at + away * 2 > now);
         dropped as u64
     }
@@ -166,17 +197,19 @@ impl Names {
     }
 }
 
-/// Lowers what a broken session is owed to what another is owed too.
-pub(super) fn lower(rec: &mut Rec, vector: Option<&Vector>, spans: Option<&Spans>) {
-    rec.lowered = true;
-    if let Some(here) = rec.here.as_mut() {
-        here.spans = match (here.spans.take(), spans) {
-            (Some(own), Some(other)) => Some(own.union(other)),
-            _ => None,
-        };
-    }
+/// Lowers what a broken session is owed to what another is owed too, until that is too old.
+pub(super) fn lower(rec: &mut Rec, until: Time, vector: Option<&Vector>, spans: Option<&Spans>) {
+    let Some(low) = rec.low.as_mut() else {
+        rec.low = Some(Box::new(Low { until, vector: vector.cloned(), spans: spans.cloned() }));
+        return;
+    };
+    low.until = low.until.max(until);
+    low.spans = match (low.spans.take(), spans) {
+        (Some(own), Some(other)) => Some(own.union(other)),
+        _ => None,
+    };
     if let Some(vector) = vector {
-        rec.vector = Some(rec.vector.take().map_or_else(|| vector.clone(), |own| own.min(vector)));
+        low.vector = Some(low.vector.take().map_or_else(|| vector.clone(), |own| own.min(vector)));
     }
 }
 

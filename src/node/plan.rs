@@ -7,6 +7,7 @@ use super::{Mutation, Node};
 use crate::base::hlc::Generation;
 use crate::base::id::{StreamId, UserId};
 use crate::base::spans::Spans;
+use crate::base::time::Time;
 use crate::base::vector::Vector;
 use crate::wire::peer::{Entry, State};
 
@@ -15,6 +16,8 @@ use crate::wire::peer::{Entry, State};
 pub(super) struct Plan {
     pub taken: Vec<(Generation, Generation)>,
     pub lowered: Vec<Entry>,
+    /// Until when what those are lowered to is kept.
+    pub until: Time,
     /// Its position: the lowest of all it takes over.
     pub vector: Vector,
     /// What is to be owed: exact where it was owed here.
@@ -107,6 +110,7 @@ impl Node {
                 entry.vector.as_ref().unwrap_or(&Vector::NOTHING),
             );
         }
+        plan.until = open.first().map_or(self.now, |entry| self.owed_until(user, entry.generation));
         let lowest = open.iter().filter_map(|entry| entry.vector.clone()).reduce(|a, b| a.min(&b));
         for (i, entry) in open.into_iter().enumerate() {
             if (i == 0 && !hangs) || self.is_mutated(Mutation::OneEntry) {
@@ -126,7 +130,7 @@ impl Node {
 
     /// What a session of this server is exactly owed.
     fn spans_of(&self, user: UserId, generation: Generation) -> Option<Spans> {
-        self.known(user)?.find(generation)?.here.as_ref()?.spans.clone()
+        self.known(user)?.find(generation)?.spans()
     }
 
     /// What a claim's plan is owed of the feed as it is now, and everything from now on.

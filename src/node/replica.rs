@@ -50,7 +50,7 @@ impl Rec {
             version: entry.version,
             since: now,
             pending: entry.pending,
-            lowered: entry.lowered,
+            low: None,
             here: None,
         }
     }
@@ -100,7 +100,7 @@ impl Node {
             vector: rec.confirmed(&self.relay, home),
             version,
             pending: rec.pending,
-            lowered: rec.lowered,
+            lowered: rec.low.is_some(),
             multi,
             unconfirmed,
             authentic: rec.home == self.relay.own(),
@@ -178,13 +178,14 @@ impl Node {
         let Some(user) = self.registry.find(&entry.name) else { return };
         let boot = self.mesh.get(from).and_then(|peer| peer.stream);
         let generation = entry.generation;
+        let until = taken.iter().map(|(g, _)| self.owed_until(user, *g)).max().unwrap_or(self.now);
         if !self.is_mutated(Mutation::ClaimsNotStored) || entry.state == State::Broken {
             self.store(user, entry);
         }
         self.learn_taken(user, &taken);
         self.learn_late(user, &[generation], None);
         let _ = boot;
-        self.lower_entries(user, &lowered, false, &Spans::NOTHING);
+        self.lower_entries(user, &lowered, until, None);
     }
 
     /// An answer that came when its claim no longer waited.
@@ -362,6 +363,15 @@ impl Node {
             if any {
                 self.arm_away(UserId(i));
             }
+        }
+    }
+
+    /// Until when what this broken session was owed is kept.
+    pub(super) fn owed_until(&self, user: UserId, generation: Generation) -> Time {
+        let away = self.limits.away;
+        match self.known(user).and_then(|names| names.find(generation)) {
+            Some(rec) => rec.low.as_ref().map_or(rec.since + away, |low| low.until),
+            None => self.now + away,
         }
     }
 

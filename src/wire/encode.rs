@@ -36,7 +36,7 @@ pub const HELLO: &[u8] = b"{\"command\":\"SERVER_HELLO\",\"version\":1,\"id\":\"
 /// The line that makes a connection a server's.
 pub fn hello(id: ServerId) -> Vec<u8> {
     let mut line = HELLO.to_vec();
-    write!(line, "{id}\"}}\n").expect("a Vec takes every write");
+    writeln!(line, "{id}\"}}").expect("a Vec takes every write");
     line
 }
 

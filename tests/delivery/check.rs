@@ -191,6 +191,7 @@ impl Play<'_> {
             owed: owed.filter(|m| !confirmed.contains(m)).collect(),
             perhaps,
             open: !session.logged_out,
+            low: None,
         })
     }
 

@@ -78,6 +78,8 @@ pub struct Entry {
     pub perhaps: BTreeSet<Message>,
     /// Everything said from now on, too.
     pub open: bool,
+    /// What it is owed besides, because a login took or copied another entry; until then.
+    pub low: Option<(Time, Box<Entry>)>,
 }
 
 /// What a name is owed: one entry for each session that broke, oldest first.
@@ -90,9 +92,13 @@ pub struct Mailbox {
 
 impl Mailbox {
     pub fn said(&mut self, message: Message) {
-        self.entries.iter_mut().filter(|entry| entry.open).for_each(|entry| {
-            entry.owed.insert(message);
-        });
+        for entry in &mut self.entries {
+            let low = entry.low.as_mut().map(|(_, low)| &mut **low).filter(|low| low.open);
+            low.into_iter().for_each(|low| drop(low.owed.insert(message)));
+            if entry.open {
+                entry.owed.insert(message);
+            }
+        }
     }
 
     /// Drops what is too old. Returns how much.
@@ -102,19 +108,28 @@ impl Mailbox {
         before - self.entries.len()
     }
 
-    /// A login takes the oldest entry and is owed what any of them is; those left are owed that, too.
-    pub fn take(&mut self) -> Option<Entry> {
-        if self.entries.is_empty() {
-            return None;
-        }
-        let mut all = self.entries.remove(0);
+    /// A login takes the oldest entry and is owed what any of them is; those left are owed that, too, for as
+    /// long as the oldest of it would have been.
+    pub fn take(&mut self, now: Time, away: Duration) -> Option<Entry> {
+        let until =
+            |e: &Entry| e.low.as_ref().map_or(e.since + away, |(until, _)| (*until).min(e.since + away));
+        let deadline = self.entries.iter().map(until).min()?;
+        let (owed, perhaps) = (BTreeSet::new(), BTreeSet::new());
+        let mut all = Entry { since: now, owed, perhaps, open: false, low: None };
         for entry in &self.entries {
             all.owed.extend(&entry.owed);
             all.perhaps.extend(&entry.perhaps);
             all.open |= entry.open;
+            if let Some((until, low)) = &entry.low {
+                let sure = if *until > now { &mut all.owed } else { &mut all.perhaps };
+                sure.extend(&low.owed);
+                all.perhaps.extend(&low.perhaps);
+                all.open |= low.open;
+            }
         }
+        self.entries.remove(0);
         for entry in &mut self.entries {
-            *entry = Entry { since: entry.since, ..all.clone() };
+            entry.low = Some((deadline, Box::new(all.clone())));
         }
         Some(all)
     }

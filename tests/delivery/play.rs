@@ -250,11 +250,12 @@ impl<'m> Play<'m> {
     /// What a new session of this user takes over from its older ones and from the mailbox.
     fn take_over(&mut self, user: &'static str) -> Outcome<Entry> {
         let now = self.world.now;
-        let nothing = || Entry { since: now, owed: [].into(), perhaps: [].into(), open: false };
+        let nothing = || Entry { since: now, owed: [].into(), perhaps: [].into(), open: false, low: None };
         if user == "anonymous" {
             return Ok(nothing());
         }
         let mut all = nothing();
+        let mut may_hang = false;
         for i in 0..self.sessions.len() {
             let session = &self.sessions[i];
             if USERS[session.device] != user || session.state == State::Over || session.passed_on {
@@ -265,6 +266,8 @@ impl<'m> Play<'m> {
             } else {
                 let claimed = self.unconfirmed(i)?;
                 self.marks.hit_if("a login took over from a session that hangs", !claimed.owed.is_empty());
+                // It may hang, and then no entry is taken: what is in one may come again.
+                may_hang = true;
                 all.owed.extend(claimed.owed);
                 all.perhaps.extend(claimed.perhaps);
             }
@@ -275,7 +278,8 @@ impl<'m> Play<'m> {
         if mailbox.blurred {
             all.perhaps.extend(0..self.offsets.len() - 1);
         }
-        if let Some(entry) = mailbox.take() {
+        mailbox.blurred |= may_hang;
+        if let Some(entry) = mailbox.take(now, AWAY) {
             all.owed.extend(entry.owed);
             all.perhaps.extend(entry.perhaps);
         }
