@@ -16,14 +16,15 @@ const SEEDS: u64 = 2_000;
 fn classes(mutation: Mutation) -> Vec<Class> {
     use Class::*;
     match mutation {
-        Mutation::NoPrev | Mutation::NoClaimWait => vec![Move, Break],
+        Mutation::NoPrev => vec![Cut, Move, Break],
+        Mutation::NoClaimWait => vec![Move, Break],
         Mutation::ClaimsNotStored | Mutation::EntryDroppedEarly => vec![Kill, Move, Break],
-        Mutation::NotReadDry => vec![Move, Break, Busy],
+        Mutation::NotReadDry => vec![Move, Pause, Busy],
         Mutation::MovedIsLogout => vec![Move],
         Mutation::OneEntry => vec![Break],
         Mutation::NoSecondCopy | Mutation::AckBeforeHold => vec![Kill],
         Mutation::StreamContinued => vec![Kill],
-        Mutation::CloseNotDrain => vec![Move],
+        Mutation::CloseNotDrain => vec![Logout, Slow],
         Mutation::LocalGenerations => vec![Part, Move, Break],
         Mutation::WrongWinner => vec![Part, Rivals],
         Mutation::LateAnswersIgnored => vec![Part, Move, Break],

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 
 use super::cluster::Cluster;
 use super::pipe::PipeId;
-use super::user::Stage;
+use super::swarm::Class;
+use super::user::{Stage, User};
 use crate::base::time::Time;
 
 impl Cluster {
     /// True while another device of the name is to register it.
     pub fn awaits_name(&self, u: usize) -> bool {
         let user = &self.users[u];
-        let owner = |other: &super::user::User| other.name == user.name && other.is_registered;
+        let owner = |other: &User| other.name == user.name && other.is_registered;
         user.is_shared && !user.is_owner && !self.users.iter().any(owner)
     }
 
@@ -50,8 +51,10 @@ impl Cluster {
                 self.violate("a name is registered once", text);
             }
         }
+        let asked = self.talks[&pipe].asked;
         let user = &mut self.users[u];
         user.is_registered = true;
+        user.won_from = user.won_from.or(asked);
         user.won_at.get_or_insert(now);
         user.won_apart |= is_apart;
     }
@@ -113,8 +116,16 @@ impl Cluster {
         for name in names {
             let of_name = (0..self.users.len()).filter(|u| self.users[*u].name == name);
             let winners: Vec<usize> = of_name.filter(|u| self.is_online(*u)).collect();
-            if winners.len() != 1 {
+            let [winner] = winners[..] else {
                 self.violate("a name has one winner", format!("{name}: {winners:?}"));
+                continue;
+            };
+            // Clocks that differ may see it otherwise.
+            let from = self.users[winner].won_from;
+            let is_earlier =
+                |o: &User| o.name == name && o.won_at.is_some_and(|at| from.is_some_and(|from| at < from));
+            if !self.has(Class::Skew) && self.users.iter().any(is_earlier) {
+                self.violate("the first of two has the name", format!("{name}: client {winner} was not it"));
             }
         }
     }

@@ -63,6 +63,8 @@ pub(super) struct User {
     pub is_in_doubt: bool,
     /// When it heard REGISTER_SUCCESS, and whether that server was out of touch with others.
     pub won_at: Option<Time>,
+    /// When that REGISTER was taken.
+    pub won_from: Option<Time>,
     pub won_apart: bool,
     pub is_registered: bool,
     /// It has lost its name, or never got it.
@@ -527,8 +529,8 @@ impl Cluster {
             let wait = self.rng.between(300, 1_200);
             let wait = match self.users[u].has_rival {
                 // Sometimes while there are faults.
-                true if n % 2 == 0 => 500 + self.rng.below(20),
-                true => 1_600 + self.rng.below(300),
+                true if n % 3 == 0 => 500 + self.rng.below(20),
+                true => 1_550 + self.rng.below(400),
                 false if self.users[u].is_shared => 300 + self.rng.below(100),
                 false => wait,
             };
@@ -554,6 +556,7 @@ impl Cluster {
             is_owner,
             is_in_doubt: false,
             won_at: None,
+            won_from: None,
             won_apart: false,
             is_registered: false,
             is_retired: false,
