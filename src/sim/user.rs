@@ -112,7 +112,6 @@ pub(super) struct Talk {
     /// What it had said before this connection.
     pub k_before: usize,
     pub was_redirected: bool,
-    pub came_early: bool,
     line: Vec<u8>,
     pub heard: BTreeSet<MessageId>,
     read_set: bool,
@@ -160,7 +159,6 @@ impl Cluster {
             stage: if registers { Stage::Registering } else { Stage::LoggingIn },
             k_before: self.ledger.messages[u].len(),
             was_redirected: false,
-            came_early: comes_early,
             line: Vec::new(),
             heard: BTreeSet::new(),
             read_set: false,
