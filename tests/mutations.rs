@@ -24,10 +24,10 @@ fn classes(mutation: Mutation) -> Vec<Class> {
         Mutation::OneEntry => vec![Break],
         Mutation::NoSecondCopy | Mutation::AckBeforeHold => vec![Kill],
         Mutation::StreamContinued => vec![Kill],
-        Mutation::CloseNotDrain => vec![Logout, Slow],
-        Mutation::LocalGenerations => vec![Part, Move, Break],
+        Mutation::CloseNotDrain => vec![Rivals],
+        Mutation::LocalGenerations => vec![Pause, Move, Break],
         Mutation::WrongWinner => vec![Part, Rivals],
-        Mutation::LateAnswersIgnored => vec![Part, Move, Break],
+        Mutation::LateAnswersIgnored => vec![Pause, Move, Break],
     }
 }
 

@@ -4,6 +4,7 @@
 //! Everything it does follows from its calls, so a run repeats exactly.
 
 mod cluster;
+mod conversation;
 mod excuses;
 mod faults;
 mod hearing;
