@@ -6,7 +6,9 @@ mod common;
 
 mod breaks;
 mod client;
+mod crew;
 mod crowd;
+mod faults;
 mod hostile;
 mod intruders;
 mod names;
