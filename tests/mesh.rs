@@ -345,6 +345,17 @@ fn what_one_link_does_not_bring_comes_over_another() {
 }
 
 #[test]
+fn a_link_that_is_silent_is_gone_round_before_it_is_given_up() {
+    let mut net = Net::new(3);
+    let (a, c) = (net.login(0, "anonymous"), net.login(2, "anonymous"));
+    net.run(10);
+    net.cut = Some((0, 2));
+    net.say(a, "anonymous", 1);
+    net.run(900);
+    assert_eq!(net.numbers(c), [1]);
+}
+
+#[test]
 fn a_user_that_moves_keeps_its_order_and_misses_nothing() {
     let mut net = Net::new(3);
     net.name("bob");

@@ -212,6 +212,8 @@ impl Node {
         for (stream, seq) in held.iter() {
             if self.mesh.by_stream(stream).is_none() {
                 self.want(stream, seq, hint);
+            } else if self.relay.is_told(self.now, stream, seq) {
+                self.await_fetches();
             }
         }
     }

@@ -43,6 +43,11 @@ impl Node {
         } else {
             stream.request = None;
         }
+        self.await_fetches();
+    }
+
+    /// Sets the deadline after which what does not come is asked for, or asked for again.
+    pub(super) fn await_fetches(&mut self) {
         if !std::mem::replace(&mut self.relay.fetch_set, true) {
             self.timers.set(self.now + FETCH_WAIT, Timer::Fetch);
         }
@@ -53,8 +58,18 @@ impl Node {
         self.relay.fetch_set = false;
         let mut any = false;
         for i in 1..self.relay.streams.len() {
-            let stream = &self.relay.streams[i];
-            if stream.held() >= stream.wanted {
+            let stream = &mut self.relay.streams[i];
+            let held = stream.held();
+            if let Some((seq, since)) = stream.told.take_if(|(seq, _)| *seq > held) {
+                any = true;
+                if since + FETCH_WAIT <= self.now {
+                    // Others have had it for long: its own link does not bring it.
+                    stream.wanted = stream.wanted.max(seq);
+                } else {
+                    stream.told = Some((seq, since));
+                }
+            }
+            if held >= stream.wanted {
                 continue;
             }
             any = true;
@@ -62,8 +77,8 @@ impl Node {
                 self.request(i, None);
             }
         }
-        if any && !std::mem::replace(&mut self.relay.fetch_set, true) {
-            self.timers.set(self.now + FETCH_WAIT, Timer::Fetch);
+        if any {
+            self.await_fetches();
         }
     }
 

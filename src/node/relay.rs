@@ -107,6 +107,19 @@ impl Relay {
         vector.iter().all(|(stream, seq)| self.applied_of(stream) >= seq)
     }
 
+    /// A peer holds a linked stream up to `seq`. True if that is news: the stream's own link should bring it
+    /// soon, unless it is cut and not yet known to be.
+    pub fn is_told(&mut self, now: Time, stream: StreamId, seq: u64) -> bool {
+        let i = self.index(stream);
+        let stream = &mut self.streams[i];
+        let held = stream.held();
+        if i == OWN || held >= seq || stream.told.is_some_and(|(told, _)| told > held) {
+            return false;
+        }
+        stream.told = Some((seq, now));
+        true
+    }
+
     /// True when all of `vector` is here.
     pub fn has_held(&self, vector: &Vector) -> bool {
         vector.iter().all(|(stream, seq)| self.held_of(stream) >= seq)

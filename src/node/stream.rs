@@ -34,6 +34,8 @@ pub(super) struct Stream {
     /// Others hold it up to here, so it is wanted.
     pub wanted: u64,
     pub request: Option<Request>,
+    /// Another server holds it up to here, and since when that is known, though its own link is up.
+    pub told: Option<(u64, Time)>,
     /// Who said to have no more than this server has.
     pub gone: Vec<PeerId>,
     /// The first frame that any of those has.
@@ -94,6 +96,7 @@ impl Stream {
             prevs: VecDeque::new(),
             wanted: 0,
             request: None,
+            told: None,
             gone: Vec::new(),
             gone_first: u64::MAX,
             waits_since: None,

@@ -94,7 +94,7 @@ impl Mailbox {
     pub fn said(&mut self, message: Message) {
         for entry in &mut self.entries {
             let low = entry.low.as_mut().map(|(_, low)| &mut **low).filter(|low| low.open);
-            low.into_iter().for_each(|low| drop(low.owed.insert(message)));
+            low.into_iter().for_each(|low| low.owed.extend([message]));
             if entry.open {
                 entry.owed.insert(message);
             }
