@@ -14,6 +14,9 @@ use crate::base::time::Time;
 /// Traffic of a killed server that may come again: what a session confirmed is told four times a second.
 const KILLED: Duration = FRONTIER.saturating_add(FRONTIER_LAG);
 
+/// How long after a way is free again what was held up on it may still be missing.
+const RETRANSMITTED: Duration = Duration::from_millis(600);
+
 impl Cluster {
     /// How much later than planned things may happen in this seed: turns, and ways.
     fn slack(&self) -> Duration {
@@ -25,7 +28,7 @@ impl Cluster {
         let talk = &self.talks[&pipe];
         let asked = talk.asked.unwrap_or(self.pipes[pipe].born);
         let to = talk.success.unwrap_or(asked).max(asked) + CLAIM + self.slack();
-        let from = Time::START + asked.since(Time::START).saturating_sub(self.slack());
+        let from = Time::START + asked.since(Time::START).saturating_sub(self.slack() + RETRANSMITTED);
         let is_out = |other: &usize| {
             *other != talk.host
                 && self.was_up(*other, from, to)
