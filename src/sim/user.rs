@@ -266,7 +266,7 @@ impl Cluster {
             let wait = self.rng.between(300, 1_200);
             let wait = match self.users[u].has_rival {
                 // Sometimes while there are faults.
-                true if n % 3 == 0 => 500 + self.rng.below(20),
+                true if n.is_multiple_of(3) => 500 + self.rng.below(20),
                 true => 1_550 + self.rng.below(400),
                 false if self.users[u].is_shared => 300 + self.rng.below(100),
                 false => wait,
