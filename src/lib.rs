@@ -85,7 +85,7 @@
 //! | messages of all servers: held, exposed, applied | `node/relay.rs`, `node/stream.rs`, `node/exchange.rs` |
 //! | what is missing is asked for | `node/fetching.rs` |
 //! | a login, on all servers | `node/claims.rs`, `node/plan.rs`, `node/answering.rs` |
-//! | what servers keep of each other's sessions | `node/names.rs`, `node/replica.rs`, `node/frontier.rs` |
+//! | what servers keep of each other's sessions | `node/names.rs`, `node/replica.rs`, `node/late.rs`, `node/frontier.rs` |
 //! | bugs on purpose | `node/mutation.rs` |
 //! | unacknowledged bytes → what is owed | `node/sent.rs` |
 //! | who gets a name, on all servers | `node/registration.rs`, `node/contest.rs`, `node/asking.rs` |

@@ -194,6 +194,12 @@ impl Node {
         let owed = self.owed_now(user, &plan);
         // What it may have confirmed is at most what stands here.
         let start = plan.vector.clone().min(&self.relay.applied());
+        log::debug!(
+            "link {link_id}: a session of {:?} begins at {start:?}, takes {:?}, leaves {}",
+            self.registry.user(user).name,
+            plan.taken,
+            plan.lowered.len(),
+        );
         let mut own = generation;
         self.known_mut(user).drop_rec(generation);
         if self.known(user).is_some_and(|names| names.taker(generation).is_some()) {

@@ -196,6 +196,7 @@ impl Node {
         if entry.newest == NO_SLOT && !std::mem::replace(&mut entry.verifier_set, true) {
             self.timers.set(now + VERIFIER, Timer::Verifier(user));
         }
+        log::debug!("link {link_id}: a session of {:?} ends", self.registry.user(user).name);
         let position = owed.current().map(|r| self.relay.position(r.from));
         let Some(rec) = self.known_mut(user).on_link(link_id) else { return };
         rec.since = now;

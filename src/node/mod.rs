@@ -28,6 +28,7 @@ mod fetching;
 mod frontier;
 mod guess;
 mod hashing;
+mod late;
 mod link;
 mod membership;
 mod merging;

@@ -32,7 +32,8 @@ pub(super) struct Plan {
 impl Plan {
     /// The session begins no later than this one stopped.
     fn take_over(&mut self, spans: Option<Spans>, vector: &Vector) {
-        self.vector = std::mem::take(&mut self.vector).min(vector);
+        let is_first = self.vectors.is_empty() && self.spans.is_empty();
+        self.vector = if is_first { vector.clone() } else { std::mem::take(&mut self.vector).min(vector) };
         match spans {
             Some(spans) => self.spans.push(spans),
             None => self.vectors.push(vector.clone()),
@@ -60,10 +61,11 @@ impl Node {
             all.insert(merged.generation, merged);
         }
         let begin = claim.begin.clone().unwrap_or_default();
-        let mut plan = Plan { vector: begin.clone(), vectors: vec![begin.clone()], ..Plan::default() };
+        let mut plan = Plan::default();
         let mut open: Vec<&Entry> = Vec::new();
         // A living session may be the same device's that hangs; then the entries are other devices'.
         let mut hangs = false;
+        let mut hanging: Vec<&Entry> = Vec::new();
         for (other, entry) in &all {
             plan.known.push(*other);
             let Some(vector) = entry.vector.as_ref() else { continue };
@@ -83,7 +85,7 @@ impl Node {
                 // What it lacks of where this one begins it may never get, should it hang.
                 if entry.authentic && (entry.unconfirmed || !vector.covers(&begin)) {
                     hangs = true;
-                    plan.take_over(self.spans_of(user, *other), vector);
+                    hanging.push(entry);
                 }
                 // Its home says that it lives, or answered and did not name it.
                 if entry.authentic || entry.home == self.relay.own() || claim.answered.contains(&entry.home) {
@@ -97,14 +99,18 @@ impl Node {
         let spare = open.iter().filter(|entry| !entry.pending).count();
         let mut beside = 0;
         open.retain(|entry| {
-            let is_beside = entry.pending && beside < spare;
+            let is_beside = entry.pending && beside < spare && entry.generation < generation;
             if is_beside {
                 beside += 1;
                 plan.taken.push((entry.generation, generation));
             }
             !is_beside
         });
-        for entry in &open {
+        // It begins where the furthest behind of them stopped; without any, where LOGIN_SUCCESS was written.
+        if open.is_empty() {
+            plan.take_over(None, &begin);
+        }
+        for entry in open.iter().chain(&hanging) {
             plan.take_over(
                 self.spans_of(user, entry.generation),
                 entry.vector.as_ref().unwrap_or(&Vector::NOTHING),
@@ -112,8 +118,10 @@ impl Node {
         }
         plan.until = open.first().map_or(self.now, |entry| self.owed_until(user, entry.generation));
         let lowest = open.iter().filter_map(|entry| entry.vector.clone()).reduce(|a, b| a.min(&b));
-        for (i, entry) in open.into_iter().enumerate() {
-            if (i == 0 && !hangs) || self.is_mutated(Mutation::OneEntry) {
+        // A later session is never taken: it may live where it is not heard, and take this one.
+        let one = open.iter().map(|e| e.generation).find(|g| *g < generation && !hangs);
+        for entry in open {
+            if Some(entry.generation) == one || self.is_mutated(Mutation::OneEntry) {
                 plan.taken.push((entry.generation, generation));
             } else {
                 plan.lowered.push(Entry { vector: lowest.clone(), lowered: true, ..entry.clone() });

@@ -6,11 +6,15 @@ mod common;
 
 mod breaks;
 mod client;
+mod crew;
 mod crowd;
+mod faults;
 mod hostile;
 mod intruders;
+mod moves;
 mod names;
 mod network;
+mod partition;
 mod program;
 mod proxy;
 mod readers;

@@ -48,6 +48,11 @@ impl Process {
         assert!(kill.is_ok_and(|status| status.success()), "SIG{signal} can be sent");
     }
 
+    /// Ends it with SIGKILL, without the time another process takes to do that.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it is our child");
+    }
+
     /// Waits for its end: the end of its output comes first.
     pub fn end(&mut self) -> ExitStatus {
         self.output.rest();
@@ -154,7 +159,7 @@ impl Server {
 
     /// A new connection.
     pub fn connect(&self) -> Talker {
-        Talker::new(TcpStream::connect(self.address()).expect("the server listens"))
+        Talker::at(self.address())
     }
 
     /// A new connection that takes few bytes unread.
@@ -210,6 +215,11 @@ pub struct Talker {
 }
 
 impl Talker {
+    /// A new connection to a server there.
+    pub fn at(address: SocketAddr) -> Talker {
+        Talker::new(TcpStream::connect(address).expect("the server listens"))
+    }
+
     fn new(socket: TcpStream) -> Talker {
         socket.set_read_timeout(Some(PATIENCE)).expect("a socket has a timeout");
         socket.set_write_timeout(Some(PATIENCE)).expect("a socket has a timeout");
@@ -266,6 +276,24 @@ impl Talker {
         assert!(read > 0, "the server sends a line and does not close");
         let line = line.strip_suffix('\n').unwrap_or_else(|| panic!("a whole line, not {line:?}"));
         check_line(line).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// The next line, or none when the connection has ended or broken; a piece of a line is none.
+    pub fn hear_or_end(&mut self) -> Option<Value> {
+        let mut line = String::new();
+        match self.lines.read_line(&mut line) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+            Err(error) => panic!("the server sends a line within {PATIENCE:?} or closes: {error}"),
+        }
+        let line = line.strip_suffix('\n')?;
+        Some(check_line(line).unwrap_or_else(|why| panic!("{why}")))
+    }
+
+    /// Whether the connection still took the activity.
+    pub fn said(&mut self, activity: &Value) -> bool {
+        let line = self.message(activity) + "\n";
+        self.lines.get_mut().write_all(line.as_bytes()).is_ok()
     }
 
     /// The next line, which must be of this command, and its words if it has any.
