@@ -103,6 +103,9 @@ pub const FAILED_LOGIN_PAIRS: usize = 65_536;
 pub const CLOSING: Duration = Duration::from_secs(5);
 /// How long a half-closed link may take to say EOF before its socket goes.
 pub const DRAIN: Duration = Duration::from_secs(1);
+/// How long the kernel of a registered client that has said all is given to confirm the last bytes, so
+/// that they do not count as owed: more than nearly all ways take.
+pub const CONFIRM: Duration = Duration::from_millis(200);
 /// How long the fast check of a name's secret outlives its last session. Later the slow hash decides.
 pub const VERIFIER: Duration = Duration::from_secs(3600);
 

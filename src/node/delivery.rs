@@ -14,7 +14,7 @@ use super::registry::NO_SLOT;
 use super::{Action, Node, Timer};
 use crate::base::feed::{Feed, Offset};
 use crate::base::id::LinkId;
-use crate::base::limits::{CLOSING, CONTROL_BYTES, DRAIN, REDIRECTED, WRITE_BYTES};
+use crate::base::limits::{CLOSING, CONFIRM, CONTROL_BYTES, DRAIN, REDIRECTED, WRITE_BYTES};
 use crate::base::spans::Range;
 use crate::wire::encode;
 
@@ -326,10 +326,15 @@ impl Node {
                 self.delivery.followers.push(link_id.slot);
             }
             Phase::Closing if link.awaits_own() => {}
-            Phase::Closing if link.eof => self.abandon(link_id),
+            Phase::Closing if link.eof && !matches!(link.who, Who::User(_)) => self.abandon(link_id),
             Phase::Closing => {
                 link.phase = Phase::Draining;
-                let drain = if link.is_leaving() { REDIRECTED } else { DRAIN };
+                let drain = match link.is_leaving() {
+                    true => REDIRECTED,
+                    // It has said all; a moment later it is known what it has got.
+                    false if link.eof => CONFIRM,
+                    false => DRAIN,
+                };
                 self.timers.set(now + drain, Timer::Drain(link_id));
                 self.actions.push_back(Action::Shutdown(link_id));
             }

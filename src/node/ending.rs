@@ -138,7 +138,9 @@ impl Node {
     /// The client ended its side of the connection. It may still read.
     pub(super) fn on_eof(&mut self, link_id: LinkId) {
         let Some(link) = self.link_mut(link_id) else { return };
-        link.eof = true;
+        if std::mem::replace(&mut link.eof, true) {
+            return;
+        }
         match link.phase {
             Phase::Draining => self.abandon(link_id),
             Phase::Closing | Phase::Refusing | Phase::Gone => {}
