@@ -83,3 +83,19 @@ fn a_client_that_logs_in_again_at_once_misses_nothing_and_is_heard_in_order() {
     }
     ann.hear_numbers(0..n);
 }
+
+#[test]
+fn a_client_that_ends_its_side_and_reads_to_the_end_is_owed_nothing_of_what_it_read() {
+    let server = Server::start(&[]);
+    let mut bob = server.register("bob");
+    for n in 0..5 {
+        bob.say(json!({ "n": n }));
+    }
+    bob.half_close();
+    bob.hear_numbers(0..5);
+    bob.hear_end();
+    drop(bob);
+    let mut bob = server.login("bob");
+    bob.say(json!({ "n": 5 }));
+    bob.hear_numbers([5]);
+}

@@ -223,7 +223,7 @@ fn what_is_said_on_one_side_of_a_cut_cable_goes_round_it_within_a_second_once_th
     };
     let (at_all, given_up) = (slowest(Duration::ZERO), slowest(GIVEN_UP));
     println!("heard {at_all:?} after it was said, {given_up:?} when the link was given up");
-    assert!(at_all < GIVEN_UP + Duration::from_secs(1), "all is heard in the end, and {at_all:?} after");
+    assert!(at_all < Duration::from_secs(1), "the way round takes {at_all:?}");
     assert!(given_up < Duration::from_secs(1), "the way round takes {given_up:?}");
 }
 
