@@ -335,8 +335,12 @@ impl Node {
                     false if link.eof => CONFIRM,
                     false => DRAIN,
                 };
+                let has_ended = link.eof;
                 self.timers.set(now + drain, Timer::Drain(link_id));
                 self.actions.push_back(Action::Shutdown(link_id));
+                if has_ended {
+                    self.actions.push_back(Action::Measure(link_id));
+                }
             }
             _ => {}
         }

@@ -114,6 +114,7 @@ impl Node {
         let i = self.relay.index(data.stream);
         let ack_first = self.is_mutated(Mutation::AckBeforeHold) && self.rng.chance(5);
         let stream = &mut self.relay.streams[i];
+        stream.is_overdue &= !is_own;
         if i == OWN || data.seq <= stream.held() {
             return;
         }
@@ -210,7 +211,7 @@ impl Node {
     pub(super) fn on_held(&mut self, from: PeerId, held: &Vector) {
         let hint = self.mesh.get(from).and_then(|peer| peer.stream);
         for (stream, seq) in held.iter() {
-            if self.mesh.by_stream(stream).is_none() {
+            if self.mesh.by_stream(stream).is_none() || self.relay.is_overdue(stream) {
                 self.want(stream, seq, hint);
             } else if self.relay.is_told(self.now, stream, seq) {
                 self.await_fetches();

@@ -65,6 +65,7 @@ impl Node {
                 if since + FETCH_WAIT <= self.now {
                     // Others have had it for long: its own link does not bring it.
                     stream.wanted = stream.wanted.max(seq);
+                    stream.is_overdue = true;
                 } else {
                     stream.told = Some((seq, since));
                 }

@@ -4,7 +4,7 @@
 //! Most sessions have confirmed all that stood in the feed a moment ago. One vector says that for all of
 //! them; only those that are behind are named.
 
-use super::link::Who;
+use super::link::{Phase, Who};
 use super::mesh::PeerId;
 use super::{Action, Node, Timer};
 use crate::base::feed::Offset;
@@ -74,6 +74,13 @@ impl Node {
 
     /// So many bytes of the session's stream were not confirmed.
     pub(super) fn on_confirmed(&mut self, session: LinkId, unacknowledged: u64) {
+        if self.link(session).is_some_and(|link| link.phase == Phase::Draining) {
+            // It has said all. Nothing is on its way to it any more, so nothing has to be waited for.
+            if unacknowledged == 0 {
+                self.abandon(session);
+            }
+            return;
+        }
         if self.link(session).is_some_and(|link| link.is_session()) {
             self.look_at(session, unacknowledged);
         }

@@ -107,6 +107,11 @@ impl Relay {
         vector.iter().all(|(stream, seq)| self.applied_of(stream) >= seq)
     }
 
+    /// True for a linked stream whose link brings nothing though others have more.
+    pub fn is_overdue(&self, stream: StreamId) -> bool {
+        self.find(stream).is_some_and(|stream| stream.is_overdue)
+    }
+
     /// A peer holds a linked stream up to `seq`. True if that is news: the stream's own link should bring it
     /// soon, unless it is cut and not yet known to be.
     pub fn is_told(&mut self, now: Time, stream: StreamId, seq: u64) -> bool {

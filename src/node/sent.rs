@@ -72,7 +72,9 @@ impl Sent {
     /// Forgets what the kernel can no longer hold.
     #[inline]
     pub fn trim(&mut self, cursor: Offset) {
-        let old = |older: &mut Box<Older>| cursor - self.run_from.max(older.live_from) >= KERNEL_SEND_BYTES;
+        let old = |older: &mut Box<Older>| {
+            cursor.saturating_sub(self.run_from.max(older.live_from)) >= KERNEL_SEND_BYTES
+        };
         if self.older.is_some() && cursor >= self.live_from() {
             self.older.take_if(old);
         }

@@ -36,6 +36,8 @@ pub(super) struct Stream {
     pub request: Option<Request>,
     /// Another server holds it up to here, and since when that is known, though its own link is up.
     pub told: Option<(u64, Time)>,
+    /// Its own link did not bring what others had, and has brought nothing since.
+    pub is_overdue: bool,
     /// Who said to have no more than this server has.
     pub gone: Vec<PeerId>,
     /// The first frame that any of those has.
@@ -97,6 +99,7 @@ impl Stream {
             wanted: 0,
             request: None,
             told: None,
+            is_overdue: false,
             gone: Vec::new(),
             gone_first: u64::MAX,
             waits_since: None,

@@ -202,7 +202,7 @@ fn net() -> Option<Net> {
 }
 
 #[test]
-fn what_is_said_on_one_side_of_a_cut_cable_goes_round_it_within_a_second_once_the_link_is_given_up() {
+fn what_is_said_on_one_side_of_a_cut_cable_goes_round_it_within_a_second() {
     // The silence after which a link is closed, and a second.
     const GIVEN_UP: Duration = Duration::from_secs(7);
     let Some(net) = net() else { return };
