@@ -212,6 +212,11 @@ impl Node {
     }
 
     fn on_message(&mut self, link_id: LinkId, message: &ClientMessage) -> Flow {
+        let begins = matches!(message, ClientMessage::Login { .. } | ClientMessage::Register { .. });
+        if begins && self.at(link_id).is_leaving() {
+            // Its client was sent elsewhere meanwhile and logs in there.
+            return Flow::Next;
+        }
         match *message {
             ClientMessage::Activity { username, secret, ref activity } => {
                 self.on_activity(link_id, username, secret, activity)
