@@ -411,6 +411,35 @@ fn a_user_of_a_killed_server_goes_on_elsewhere() {
 }
 
 #[test]
+fn servers_are_told_how_far_sessions_are_though_another_ends_slowly() {
+    let mut net = Net::new(2);
+    net.name("bob");
+    net.name("eve");
+    let talker = net.login(1, "anonymous");
+    let (bob, eve) = (net.login(0, "bob"), net.login(0, "eve"));
+    net.run(10);
+    net.say(talker, "anonymous", 1);
+    net.run(5);
+    // Eve's kernel confirms nothing, so her connection is held for a while after she has ended.
+    net.ends.get_mut(&eve).unwrap().unacknowledged = 1;
+    for n in 2..20 {
+        net.end(eve);
+        net.say(talker, "anonymous", n);
+        net.run(30);
+    }
+    net.run(1000);
+    (20..25).for_each(|n| net.say(talker, "anonymous", n));
+    net.run(1000);
+    assert_eq!(net.numbers(bob), (1..25).collect::<Vec<_>>());
+    net.kill(0);
+    net.say(talker, "anonymous", 25);
+    net.run(10);
+    let bob = net.login(1, "bob");
+    net.run(100);
+    assert_eq!(net.numbers(bob), [25]);
+}
+
+#[test]
 fn a_session_that_is_sent_elsewhere_moves_whatever_it_says_then() {
     for goodbye in ["LOGOUT", "EOF"] {
         let mut net = Net::new(2);

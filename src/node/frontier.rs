@@ -56,7 +56,7 @@ impl Node {
             return self.again();
         }
         for slot in 0..self.links.capacity() {
-            let Some(link) = self.links.get(slot) else { continue };
+            let Some(link) = self.links.get(slot).filter(|link| link.is_session()) else { continue };
             let Who::User(user) = link.who else { continue };
             let link_id = super::link::id(slot, link);
             let Some(here) = self.known_mut(user).on_link(link_id).and_then(|rec| rec.here.as_ref()) else {

@@ -217,15 +217,42 @@ pub(super) fn lower(rec: &mut Rec, until: Time, vector: Option<&Vector>, spans: 
 pub(super) fn merge(old: Entry, new: Entry) -> Entry {
     let new_wins = new.authentic || (!old.authentic && new.version > old.version);
     let (mut kept, other) = if new_wins { (new, old) } else { (old, new) };
-    if other.lowered
-        && kept.state != State::Ended
-        && let (Some(a), Some(b)) = (kept.vector.take(), &other.vector)
-    {
-        kept.vector = Some(a.min(b));
+    if let Some(low) = other.vector.filter(|_| other.lowered && kept.state != State::Ended) {
+        kept.vector = Some(kept.vector.map_or_else(|| low.clone(), |own| own.min(&low)));
         kept.lowered = true;
-    } else if other.lowered && kept.vector.is_none() && kept.state != State::Ended {
-        kept.vector = other.vector;
     }
     kept.multi |= other.multi;
     kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::hlc::Hlc;
+    use crate::base::id::ServerId;
+
+    fn entry(vector: Option<u64>, lowered: bool, version: u64) -> Entry {
+        Entry {
+            name: "bob".into(),
+            generation: Generation { at: Hlc(1), by: ServerId([1; 16]) },
+            home: StreamId(1),
+            state: State::Broken,
+            vector: vector.map(|seq| [(StreamId(1), seq)].into_iter().collect()),
+            version,
+            pending: false,
+            lowered,
+            multi: false,
+            unconfirmed: false,
+            authentic: false,
+        }
+    }
+
+    #[test]
+    fn what_is_known_of_a_session_is_never_lost_to_one_who_knows_less() {
+        let merged = |a, b| merge(a, b).vector.map(|v: Vector| v.get(StreamId(1)));
+        assert_eq!(merged(entry(None, true, 1), entry(Some(5), false, 2)), Some(5));
+        assert_eq!(merged(entry(Some(3), true, 1), entry(Some(5), false, 2)), Some(3));
+        assert_eq!(merged(entry(Some(3), false, 1), entry(Some(5), false, 2)), Some(5));
+        assert_eq!(merged(entry(Some(3), true, 1), entry(None, false, 2)), Some(3));
+    }
 }
