@@ -70,9 +70,20 @@ impl Clock {
     /// A stamp of another server was heard: later ones of ours are above it. One far ahead of our wall
     /// clock does not move ours, so that one wrong clock cannot push all others away.
     pub fn hear(&mut self, stamp: Hlc) {
-        if stamp.ms() <= self.wall_ms.max(self.last.ms()) + CLOCK_AHEAD_MS {
+        if !self.is_far(stamp) {
             self.last = self.last.max(stamp);
         }
+    }
+
+    /// True for a stamp that is too far ahead of our clock to move it.
+    pub fn is_far(&self, stamp: Hlc) -> bool {
+        stamp.ms() > self.wall_ms.max(self.last.ms()) + CLOCK_AHEAD_MS
+    }
+
+    /// A new stamp of ours above this one, however far ahead it is. It does not move our clock.
+    pub fn draw_above(&mut self, other: Generation) -> Generation {
+        let drawn = self.draw();
+        if drawn > other { drawn } else { Generation { at: Hlc(other.at.0.saturating_add(1)), by: self.by } }
     }
 }
 
@@ -93,5 +104,7 @@ mod tests {
         let far = Hlc((6000 + CLOCK_AHEAD_MS + 1) << 16);
         clock.hear(far);
         assert!(clock.draw().at < far);
+        let other = Generation { at: far, by: ServerId([9; 16]) };
+        assert!(clock.draw_above(other) > other && clock.draw().at < far);
     }
 }

@@ -200,11 +200,14 @@ impl Node {
             plan.taken,
             plan.lowered.len(),
         );
-        let mut own = generation;
+        let mut own = plan.own.unwrap_or(generation);
         self.known_mut(user).drop_rec(generation);
         if self.known(user).is_some_and(|names| names.taker(generation).is_some()) {
-            own = self.mesh.clock.draw();
+            own = self.mesh.clock.draw_above(own);
             plan.taken.iter_mut().for_each(|(_, by)| *by = own);
+        }
+        if own != generation {
+            plan.taken.push((generation, own));
         }
         self.known_mut(user).multi |= plan.multi;
         self.learn_taken(user, &plan.taken);

@@ -14,6 +14,8 @@ use crate::wire::peer::{Entry, State};
 /// What a claim takes over.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
+    /// The session's generation, if not its claim's: the name had one that is far ahead of our clock.
+    pub own: Option<Generation>,
     pub taken: Vec<(Generation, Generation)>,
     pub lowered: Vec<Entry>,
     /// Until when what those are lowered to is kept.
@@ -61,7 +63,13 @@ impl Node {
             all.insert(merged.generation, merged);
         }
         let begin = claim.begin.clone().unwrap_or_default();
-        let mut plan = Plan::default();
+        // A session must be above all that the answers name. Later ones are claims that go on meanwhile, but
+        // for those of a clock that is far ahead of ours.
+        let is_far = |e: &&Entry| !e.pending && self.mesh.clock.is_far(e.generation.at);
+        let far = all.values().filter(is_far).map(|entry| entry.generation).max();
+        let own = far.map(|far| self.mesh.clock.draw_above(far));
+        let mut plan = Plan { own, ..Plan::default() };
+        let own = own.unwrap_or(generation);
         let mut open: Vec<&Entry> = Vec::new();
         // A living session may be the same device's that hangs; then the entries are other devices'.
         let mut hangs = false;
@@ -72,7 +80,7 @@ impl Node {
             let mut taker = self.known(user).and_then(|names| names.taker(*other));
             taker = taker.or_else(|| claim.taken.iter().find(|(g, _)| g == other).map(|(_, by)| *by));
             // What a later claim took without hearing this one, both take.
-            let is_taken = taker.is_some_and(|by| by < generation);
+            let is_taken = taker.is_some_and(|by| by < own);
             if *other == generation || self.sessions.claims.contains_key(other) || entry.state == State::Ended
             {
                 continue;
@@ -99,10 +107,10 @@ impl Node {
         let spare = open.iter().filter(|entry| !entry.pending).count();
         let mut beside = 0;
         open.retain(|entry| {
-            let is_beside = entry.pending && beside < spare && entry.generation < generation;
+            let is_beside = entry.pending && beside < spare && entry.generation < own;
             if is_beside {
                 beside += 1;
-                plan.taken.push((entry.generation, generation));
+                plan.taken.push((entry.generation, own));
             }
             !is_beside
         });
@@ -119,10 +127,10 @@ impl Node {
         plan.until = open.first().map_or(self.now, |entry| self.owed_until(user, entry.generation));
         let lowest = open.iter().filter_map(|entry| entry.vector.clone()).reduce(|a, b| a.min(&b));
         // A later session is never taken: it may live where it is not heard, and take this one.
-        let one = open.iter().map(|e| e.generation).find(|g| *g < generation && !hangs);
+        let one = open.iter().map(|e| e.generation).find(|g| *g < own && !hangs);
         for entry in open {
             if Some(entry.generation) == one || self.is_mutated(Mutation::OneEntry) {
-                plan.taken.push((entry.generation, generation));
+                plan.taken.push((entry.generation, own));
             } else {
                 plan.lowered.push(Entry { vector: lowest.clone(), lowered: true, ..entry.clone() });
             }
