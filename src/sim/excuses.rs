@@ -132,4 +132,24 @@ impl Cluster {
             })
         })
     }
+
+    /// Another device of its name came for the first time while the client was away. Nobody can tell them
+    /// apart: what was said meanwhile went to that one.
+    pub(super) fn was_mistaken(&self, u: usize, said: Time) -> bool {
+        let user = &self.users[u];
+        let first = |o: &super::user::User| o.talks.iter().find_map(|pipe| self.talks[pipe].success);
+        let others = || self.users.iter().filter(|o| user.is_shared && o.name == user.name);
+        let successes: Vec<(Time, Option<Time>)> = user
+            .talks
+            .iter()
+            .filter_map(|pipe| Some((self.talks[pipe].success?, self.pipes[*pipe].closed_at[0])))
+            .collect();
+        successes.windows(2).any(|pair| {
+            let (left, back) = (pair[0].1.unwrap_or(pair[1].0), pair[1].0 + CLAIM + self.slack());
+            let came = |at: Time| at + self.slack() >= left && at <= back;
+            said >= pair[0].0
+                && said <= back
+                && others().filter_map(first).any(|at| came(at) && at != successes[0].0)
+        })
+    }
 }

@@ -126,6 +126,7 @@ impl Cluster {
             .accepted()
             .filter(|(id, _, accepted)| accepted.at > joined && !heard(*id) && self.ledger.is_held(accepted))
             .filter(|(id, _, accepted)| !self.was_away(u, *id, accepted.at) && !user.unread.contains(id))
+            .filter(|(_, _, accepted)| !self.was_mistaken(u, accepted.at))
             .map(|(id, _, _)| id)
             .collect()
     }
