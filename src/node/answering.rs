@@ -12,7 +12,7 @@ use crate::base::limits::{CLAIM, CLAIM_DRY, SETTLED_SESSIONS};
 use crate::base::spans::Spans;
 use crate::base::time::Time;
 use crate::base::vector::Vector;
-use crate::wire::peer::{Claim, Entry, PeerMessage, Release, State};
+use crate::wire::peer::{Beside, Claim, Entry, PeerMessage, Release, State};
 
 /// A peer's claim that is to be answered.
 #[derive(Debug)]
@@ -204,8 +204,29 @@ impl Node {
             let Some(rec) = names.find_mut(entry.generation).filter(|rec| !rec.is_session()) else {
                 continue;
             };
-            lower(rec, until, entry.vector.as_ref(), owed);
+            lower(rec, until, entry.vector.as_ref(), owed, None);
         }
         self.arm_away(user);
+    }
+
+    /// Sessions that lived when a login took an entry may be the same client's, so that the entry was
+    /// another's: should they end without a sign of life, they are owed what that was.
+    pub(super) fn lower_beside(
+        &mut self,
+        user: UserId,
+        beside: Option<&Beside>,
+        until: Time,
+        owed: Option<&Spans>,
+    ) {
+        let Some(Beside { sessions, vector, after }) = beside else { return };
+        for generation in sessions {
+            let rec = self.known_mut(user).find_mut(*generation);
+            if let Some(rec) = rec.filter(|rec| rec.state != State::Ended) {
+                lower(rec, until, Some(vector), owed, Some(after));
+                if rec.state == State::Broken {
+                    rec.settle_low();
+                }
+            }
+        }
     }
 }

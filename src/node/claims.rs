@@ -217,6 +217,7 @@ impl Node {
         let rec = Rec { vector: Some(start), here: Some(Box::new(here)), ..self.new_rec(own) };
         self.known_mut(user).put(rec);
         self.lower_entries(user, &plan.lowered, plan.until, Some(&owed));
+        self.lower_beside(user, plan.beside.as_ref(), plan.until, Some(&owed));
         self.frontier.is_stale = true;
         let is_there = self.link(link_id).is_some_and(|link| link.phase == Phase::Claiming);
         if is_there {
@@ -240,6 +241,7 @@ impl Node {
             entry,
             taken: plan.taken,
             lowered: plan.lowered,
+            beside: plan.beside,
         }));
         self.retry_claims(user);
     }

@@ -215,6 +215,7 @@ impl Node {
             rec.state = State::Broken;
             rec.vector = position;
             here.spans = Some(owed);
+            rec.settle_low();
         }
         self.tell_session(user, generation, Vec::new());
         if self.mesh.peers.is_empty() {

@@ -29,7 +29,8 @@ impl Node {
                 if names.taker(*other).is_some() || self.sessions.claims.contains_key(other) {
                     continue;
                 }
-                let vector = rec.confirmed(&self.relay, self.sessions.homes.get(&rec.home));
+                let named = self.sessions.homes.get(&rec.home);
+                let (vector, _) = rec.confirmed(&self.relay, named, false);
                 match (rec.state, vector) {
                     (State::Broken, Some(vector)) => {
                         known.push(*other);

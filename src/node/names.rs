@@ -46,6 +46,9 @@ pub(super) struct Low {
     vector: Option<Vector>,
     /// The same exactly, if all of it was owed here.
     spans: Option<Spans>,
+    /// Of a living session: it holds should that break without having confirmed anything above this. Then it
+    /// may be the same client's that logged in before its end was heard of, and took another's entry.
+    unless: Option<Vector>,
 }
 
 /// See [`Rec::here`].
@@ -86,15 +89,27 @@ impl Rec {
         self.state == State::Live && !self.pending && self.here.as_ref().is_some_and(|h| h.link.is_some())
     }
 
-    /// What its client has confirmed, as far as is known here, or less if it was lowered.
-    pub fn confirmed(&self, relay: &Relay, home: Option<&Home>) -> Option<Vector> {
+    /// What its client has confirmed, as far as is known here, or less if it was lowered; and whether it was.
+    /// `lives` means that its home is there.
+    pub fn confirmed(&self, relay: &Relay, home: Option<&Home>, lives: bool) -> (Option<Vector>, bool) {
         let own = self.own_confirmed(relay, home);
-        match self.low.as_ref().and_then(|low| low.vector.as_ref()) {
-            Some(low) if self.state != State::Ended => {
-                Some(own.map_or_else(|| low.clone(), |own| own.min(low)))
-            }
-            _ => own,
+        let holds = |low: &&Low| match &low.unless {
+            None => true,
+            Some(after) => !lives && !has_shown(own.as_ref(), after),
+        };
+        let low = self.low.as_deref().filter(holds).filter(|_| self.state != State::Ended);
+        let lowered = low.is_some();
+        match low.and_then(|low| low.vector.as_ref()) {
+            Some(low) => (Some(own.map_or_else(|| low.clone(), |own| own.min(low))), lowered),
+            None => (own, lowered),
         }
+    }
+
+    /// Its connection broke: it was lowered, or it was not.
+    pub fn settle_low(&mut self) {
+        let own = self.vector.as_ref();
+        let shown = |low: &mut Box<Low>| low.unless.take().is_some_and(|after| has_shown(own, &after));
+        self.low.take_if(shown);
     }
 
     /// What it is owed of the feed, if that is known exactly.
@@ -168,7 +183,7 @@ impl Names {
         oldest.sort_by_key(|rec| rec.generation);
         let (gone, heir) = (oldest[0].clone(), oldest.remove(1));
         let until = Time::from_start(Duration::MAX);
-        lower(heir, until, gone.vector.as_ref(), gone.spans().as_ref());
+        lower(heir, until, gone.vector.as_ref(), gone.spans().as_ref(), None);
         self.drop_rec(gone.generation);
     }
 
@@ -197,13 +212,26 @@ impl Names {
     }
 }
 
-/// Lowers what a broken session is owed to what another is owed too, until that is too old.
-pub(super) fn lower(rec: &mut Rec, until: Time, vector: Option<&Vector>, spans: Option<&Spans>) {
+/// A session that confirmed something above this was not dead by then.
+fn has_shown(confirmed: Option<&Vector>, after: &Vector) -> bool {
+    confirmed.is_some_and(|own| own.covers(after) && own != after)
+}
+
+/// Lowers what a session is owed to what another is owed too, until that is too old; for `unless` see [`Low`].
+pub(super) fn lower(
+    rec: &mut Rec,
+    until: Time,
+    vector: Option<&Vector>,
+    spans: Option<&Spans>,
+    unless: Option<&Vector>,
+) {
     let Some(low) = rec.low.as_mut() else {
-        rec.low = Some(Box::new(Low { until, vector: vector.cloned(), spans: spans.cloned() }));
+        let (vector, spans, unless) = (vector.cloned(), spans.cloned(), unless.cloned());
+        rec.low = Some(Box::new(Low { until, vector, spans, unless }));
         return;
     };
     low.until = low.until.max(until);
+    low.unless = low.unless.take().and_then(|own| Some(own.max(unless?)));
     low.spans = match (low.spans.take(), spans) {
         (Some(own), Some(other)) => Some(own.union(other)),
         _ => None,

@@ -9,7 +9,7 @@ use crate::base::id::{StreamId, UserId};
 use crate::base::spans::Spans;
 use crate::base::time::Time;
 use crate::base::vector::Vector;
-use crate::wire::peer::{Entry, State};
+use crate::wire::peer::{Beside, Entry, State};
 
 /// What a claim takes over.
 #[derive(Debug, Default)]
@@ -29,6 +29,8 @@ pub(super) struct Plan {
     pub need: Vector,
     pub known: Vec<Generation>,
     pub multi: bool,
+    /// Sessions that live, and should they end without a sign of life are owed what this takes.
+    pub beside: Option<Beside>,
 }
 
 impl Plan {
@@ -74,6 +76,7 @@ impl Node {
         // A living session may be the same device's that hangs; then the entries are other devices'.
         let mut hangs = false;
         let mut hanging: Vec<&Entry> = Vec::new();
+        let mut healthy = Vec::new();
         for (other, entry) in &all {
             plan.known.push(*other);
             let Some(vector) = entry.vector.as_ref() else { continue };
@@ -94,6 +97,9 @@ impl Node {
                 if entry.authentic && (entry.unconfirmed || !vector.covers(&begin)) {
                     hangs = true;
                     hanging.push(entry);
+                }
+                if entry.authentic {
+                    healthy.push(*other);
                 }
                 // Its home says that it lives, or answered and did not name it.
                 if entry.authentic || entry.home == self.relay.own() || claim.answered.contains(&entry.home) {
@@ -128,6 +134,10 @@ impl Node {
         let lowest = open.iter().filter_map(|entry| entry.vector.clone()).reduce(|a, b| a.min(&b));
         // A later session is never taken: it may live where it is not heard, and take this one.
         let one = open.iter().map(|e| e.generation).find(|g| *g < own && !hangs);
+        if one.is_some() && !healthy.is_empty() {
+            let vector = lowest.clone().unwrap_or_default();
+            plan.beside = Some(Beside { sessions: healthy, vector, after: begin });
+        }
         for entry in open {
             if Some(entry.generation) == one || self.is_mutated(Mutation::OneEntry) {
                 plan.taken.push((entry.generation, own));

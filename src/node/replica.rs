@@ -91,16 +91,18 @@ impl Node {
             (None, Some(home)) if rec.state == State::Live => rec.version.max(home.version),
             _ => rec.version,
         };
+        let lives = rec.home == self.relay.own() || self.mesh.by_stream(rec.home).is_some();
+        let (vector, lowered) = rec.confirmed(&self.relay, home, lives);
         let unconfirmed = rec.is_session() && rec.here.as_ref().is_some_and(|here| here.spans.is_some());
         Entry {
             name: self.registry.user(user).name.clone(),
             generation: rec.generation,
             home: rec.home,
             state: rec.state,
-            vector: rec.confirmed(&self.relay, home),
+            vector,
             version,
             pending: rec.pending,
-            lowered: rec.low.is_some(),
+            lowered,
             multi,
             unconfirmed,
             authentic: rec.home == self.relay.own(),
@@ -168,12 +170,17 @@ impl Node {
             return;
         }
         let entry = self.entry_of(user, generation);
-        self.mesh.send_all(&PeerMessage::SessionUpdate(Update { entry, taken, lowered: Vec::new() }));
+        self.mesh.send_all(&PeerMessage::SessionUpdate(Update {
+            entry,
+            taken,
+            lowered: Vec::new(),
+            beside: None,
+        }));
     }
 
     /// A peer says how a session stands.
     pub(super) fn on_update(&mut self, from: PeerId, update: Update) {
-        let Update { entry, taken, lowered } = update;
+        let Update { entry, taken, lowered, beside } = update;
         self.mesh.clock.hear(entry.generation.at);
         let Some(user) = self.registry.find(&entry.name) else { return };
         let boot = self.mesh.get(from).and_then(|peer| peer.stream);
@@ -186,6 +193,7 @@ impl Node {
         self.learn_late(user, &[generation], None);
         let _ = boot;
         self.lower_entries(user, &lowered, until, None);
+        self.lower_beside(user, beside.as_ref(), until, None);
     }
 
     /// An answer that came when its claim no longer waited.

@@ -196,6 +196,21 @@ pub struct Update {
     pub taken: Vec<(Generation, Generation)>,
     /// Entries of the name whose vector is lowered.
     pub lowered: Vec<Entry>,
+    /// Sessions that lived when it took an entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Beside>,
+}
+
+/// Sessions that lived when a login took an entry. Those that end without having confirmed anything above
+/// `after` are owed what that entry was, from `vector` on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beside {
+    /// Those that lived.
+    pub sessions: Vec<Generation>,
+    /// Where the login begins.
+    pub vector: Vector,
+    /// What was exposed when it was asked for.
+    pub after: Vector,
 }
 
 /// See [`PeerMessage::SessionTable`].
