@@ -93,16 +93,20 @@ impl Rec {
     /// `lives` means that its home is there.
     pub fn confirmed(&self, relay: &Relay, home: Option<&Home>, lives: bool) -> (Option<Vector>, bool) {
         let own = self.own_confirmed(relay, home);
+        let hangs = self.here.as_ref().is_some_and(|here| here.spans.is_some());
+        let low = self.low(own.as_ref(), lives && !hangs);
+        match low.and_then(|low| low.vector.as_ref()) {
+            Some(low) => (Some(own.map_or_else(|| low.clone(), |own| own.min(low))), true),
+            None => (own, low.is_some()),
+        }
+    }
+
+    fn low(&self, confirmed: Option<&Vector>, is_healthy: bool) -> Option<&Low> {
         let holds = |low: &&Low| match &low.unless {
             None => true,
-            Some(after) => !lives && !has_shown(own.as_ref(), after),
+            Some(after) => !is_healthy && !has_shown(confirmed, after),
         };
-        let low = self.low.as_deref().filter(holds).filter(|_| self.state != State::Ended);
-        let lowered = low.is_some();
-        match low.and_then(|low| low.vector.as_ref()) {
-            Some(low) => (Some(own.map_or_else(|| low.clone(), |own| own.min(low))), lowered),
-            None => (own, lowered),
-        }
+        self.low.as_deref().filter(holds).filter(|_| self.state != State::Ended)
     }
 
     /// Its connection broke: it was lowered, or it was not.
@@ -113,9 +117,13 @@ impl Rec {
     }
 
     /// What it is owed of the feed, if that is known exactly.
-    pub fn spans(&self) -> Option<Spans> {
+    pub fn spans(&self, relay: &Relay) -> Option<Spans> {
+        self.exact(self.low(self.own_confirmed(relay, None).as_ref(), false))
+    }
+
+    fn exact(&self, low: Option<&Low>) -> Option<Spans> {
         let own = self.here.as_ref()?.spans.clone()?;
-        match &self.low {
+        match low {
             None => Some(own),
             Some(low) => Some(own.union(low.spans.as_ref()?)),
         }
@@ -183,7 +191,7 @@ impl Names {
         oldest.sort_by_key(|rec| rec.generation);
         let (gone, heir) = (oldest[0].clone(), oldest.remove(1));
         let until = Time::from_start(Duration::MAX);
-        lower(heir, until, gone.vector.as_ref(), gone.spans().as_ref(), None);
+        lower(heir, until, gone.vector.as_ref(), gone.exact(gone.low.as_deref()).as_ref(), None);
         self.drop_rec(gone.generation);
     }
 

@@ -156,7 +156,7 @@ impl Node {
 
     /// What a session of this server is exactly owed.
     fn spans_of(&self, user: UserId, generation: Generation) -> Option<Spans> {
-        self.known(user)?.find(generation)?.spans()
+        self.known(user)?.find(generation)?.spans(&self.relay)
     }
 
     /// What a claim's plan is owed of the feed as it is now, and everything from now on.
