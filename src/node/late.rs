@@ -24,7 +24,10 @@ impl Node {
             let mut known = Vec::new();
             let mut missed: Option<Vector> = None;
             let mut read = Vec::new();
-            for other in told.iter().filter(|g| **g < own && !here.known.contains(g)) {
+            // A later one lacks nothing of what was before this, unless it was said late and clocks differ: then
+            // that is read and left to whoever comes next.
+            let is_before = |g: &Generation| *g < own || !names.multi;
+            for other in told.iter().filter(|g| is_before(g) && **g != own && !here.known.contains(g)) {
                 let Some(rec) = names.find(*other).filter(|rec| !rec.is_session()) else { continue };
                 if names.taker(*other).is_some() || self.sessions.claims.contains_key(other) {
                     continue;
@@ -34,7 +37,7 @@ impl Node {
                 match (rec.state, vector) {
                     (State::Broken, Some(vector)) => {
                         known.push(*other);
-                        read.push(*other);
+                        read.extend((*other < own).then_some(*other));
                         missed = Some(match missed {
                             Some(m) => m.min(&vector),
                             None => vector,
