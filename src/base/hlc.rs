@@ -48,12 +48,14 @@ pub struct Clock {
     by: ServerId,
     wall_ms: u64,
     last: Hlc,
+    /// The last stamp drawn above another that was far ahead: none is drawn twice.
+    far: Hlc,
 }
 
 impl Clock {
     /// A clock that has drawn nothing.
     pub fn new(by: ServerId) -> Clock {
-        Clock { by, wall_ms: 0, last: Hlc(0) }
+        Clock { by, wall_ms: 0, last: Hlc(0), far: Hlc(0) }
     }
 
     /// The wall clock says so many milliseconds since 1970. It may jump.
@@ -83,7 +85,11 @@ impl Clock {
     /// A new stamp of ours above this one, however far ahead it is. It does not move our clock.
     pub fn draw_above(&mut self, other: Generation) -> Generation {
         let drawn = self.draw();
-        if drawn > other { drawn } else { Generation { at: Hlc(other.at.0.saturating_add(1)), by: self.by } }
+        if drawn > other {
+            return drawn;
+        }
+        self.far = Hlc(self.far.max(other.at).0.saturating_add(1));
+        Generation { at: self.far, by: self.by }
     }
 }
 
@@ -105,6 +111,7 @@ mod tests {
         clock.hear(far);
         assert!(clock.draw().at < far);
         let other = Generation { at: far, by: ServerId([9; 16]) };
-        assert!(clock.draw_above(other) > other && clock.draw().at < far);
+        let above = clock.draw_above(other);
+        assert!(above > other && clock.draw().at < far && clock.draw_above(other) > above);
     }
 }

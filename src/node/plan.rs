@@ -72,6 +72,9 @@ impl Node {
         let own = far.map(|far| self.mesh.clock.draw_above(far));
         let mut plan = Plan { own, ..Plan::default() };
         let own = own.unwrap_or(generation);
+        for entry in all.values() {
+            log::trace!("login {own:?} knows of {entry:?}");
+        }
         let mut open: Vec<&Entry> = Vec::new();
         // A living session may be the same device's that hangs; then the entries are other devices'.
         let mut hangs = false;
