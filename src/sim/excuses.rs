@@ -23,12 +23,17 @@ impl Cluster {
         Duration::from_micros(6 * self.swarm.late_us + 8 * self.swarm.way_us.1) + ms(20)
     }
 
+    /// What a server did not hear at this instant it may not have heard because of a cut that lasted until then.
+    pub(super) fn before_mending(&self, at: Time) -> Time {
+        Time::START + at.since(Time::START).saturating_sub(self.slack() + RETRANSMITTED)
+    }
+
     /// A login, not the client's first, that could not ask every server: one that was up was out of touch.
     pub(super) fn has_crossed(&self, pipe: PipeId) -> bool {
         let talk = &self.talks[&pipe];
         let asked = talk.asked.unwrap_or(self.pipes[pipe].born);
         let to = talk.success.unwrap_or(asked).max(asked) + CLAIM + self.slack();
-        let from = Time::START + asked.since(Time::START).saturating_sub(self.slack() + RETRANSMITTED);
+        let from = self.before_mending(asked);
         let is_out = |other: &usize| {
             *other != talk.host
                 && self.was_up(*other, from, to)

@@ -65,7 +65,8 @@ impl Cluster {
         let now = self.now();
         let talk = &self.talks[&pipe];
         let (host, stage, asked) = (talk.host, talk.stage, talk.asked.unwrap_or(now));
-        let is_apart = self.was_apart(host, asked, now);
+        // What was held up by a cut comes a moment after it is mended.
+        let is_apart = self.was_apart(host, self.before_mending(asked), now);
         let text = format!("client {u} at server {host}: {line}");
         let user = &mut self.users[u];
         if stage == Stage::Registering {
@@ -86,7 +87,11 @@ impl Cluster {
             let user = &mut self.users[u];
             if user.won_at.is_none() || lost {
                 self.judge.mark("a rival lost its name");
-                user.is_retired = !is_apart || stage == Stage::Online;
+                // Perhaps to itself: the answer to its first REGISTER never came, and that one won.
+                user.is_retired = match stage {
+                    Stage::Online => !user.is_in_doubt,
+                    _ => !is_apart,
+                };
                 return;
             }
         }
