@@ -37,6 +37,9 @@ impl Cluster {
         if self.users[u].won_at.is_some() {
             if self.users[u].won_apart {
                 self.judge.mark("excused: a name lost with the only server that knew it");
+            } else if is_apart {
+                // It was started again without what it knew, and reaches nobody who knows.
+                self.judge.mark("excused: a name registered on both sides of a cut");
             } else {
                 self.violate("a name is registered once", format!("client {u} registers {name} again"));
             }
