@@ -42,6 +42,18 @@ impl Cluster {
         self.users[talk.user].talks[0] != pipe && (0..self.hosts.len()).any(|other| is_out(&other))
     }
 
+    /// A server that is up is so far behind with what this one said, or this one with what that said, that the
+    /// answer to a claim comes behind all of it and too late. It is counted and never an error.
+    pub(super) fn is_congested(&self, boot: usize) -> bool {
+        let now = self.now();
+        let is_late = |other: usize| {
+            let way = self.ledger.lag(now, boot, other) + self.ledger.lag(now, other, boot);
+            way >= CLAIM - CLAIM_DRY
+        };
+        (0..self.ledger.boots.len())
+            .any(|other| other != boot && self.ledger.boots[other].died.is_none() && is_late(other))
+    }
+
     pub(super) fn was_up(&self, host: usize, from: Time, to: Time) -> bool {
         let overlaps = |boot: &super::ledger::Boot| {
             boot.host == host && boot.born < to && boot.died.is_none_or(|died| died > from)
@@ -117,6 +129,9 @@ impl Cluster {
             .collect();
         if since.iter().any(|pipe| self.has_crossed(*pipe)) {
             return Some("excused: a repeat for one that crossed a cut");
+        }
+        if since.iter().any(|pipe| self.talks[pipe].came_to_congested) {
+            return Some("excused: a repeat for one that logged in where others were far behind");
         }
         if self.has_overlapped(u) {
             return Some("excused: a repeat for one that logged in while its old session was there");
