@@ -30,16 +30,27 @@ impl Cluster {
 
     /// A login, not the client's first, that could not ask every server: one that was up was out of touch.
     pub(super) fn has_crossed(&self, pipe: PipeId) -> bool {
+        let is_first = self.users[self.talks[&pipe].user].talks[0] == pipe;
+        !is_first && (0..self.hosts.len()).any(|other| self.could_not_ask(pipe, other))
+    }
+
+    /// A login could not ask this server, which was up and out of touch.
+    fn could_not_ask(&self, pipe: PipeId, other: usize) -> bool {
         let talk = &self.talks[&pipe];
         let asked = talk.asked.unwrap_or(self.pipes[pipe].born);
         let to = talk.success.unwrap_or(asked).max(asked) + CLAIM + self.slack();
         let from = self.before_mending(asked);
-        let is_out = |other: &usize| {
-            *other != talk.host
-                && self.was_up(*other, from, to)
-                && !self.links.were_in_touch(talk.host, *other, from, to)
-        };
-        self.users[talk.user].talks[0] != pipe && (0..self.hosts.len()).any(|other| is_out(&other))
+        other != talk.host
+            && self.was_up(other, from, to)
+            && !self.links.were_in_touch(talk.host, other, from, to)
+    }
+
+    /// One of its logins could not ask the server of the session before it. Then that one is not taken, or
+    /// what it took is taken again, and an entry stays that nobody needs: each login repeats what it is owed.
+    fn has_left_an_entry(&self, u: usize) -> bool {
+        let is_session = |pipe: &&PipeId| self.talks[*pipe].success.is_some();
+        let sessions: Vec<PipeId> = self.users[u].talks.iter().filter(is_session).copied().collect();
+        sessions.windows(2).any(|pair| self.could_not_ask(pair[1], self.talks[&pair[0]].host))
     }
 
     /// A server that is up is so far behind with what this one said, or this one with what that said, that the
@@ -136,7 +147,10 @@ impl Cluster {
         if self.has_overlapped(u) {
             return Some("excused: a repeat for one that logged in while its old session was there");
         }
-        self.users[u].is_shared.then_some("excused: a repeat of what another device missed")
+        if self.users[u].is_shared {
+            return Some("excused: a repeat of what another device missed");
+        }
+        self.has_left_an_entry(u).then_some("excused: a repeat for one whose session before was across a cut")
     }
 
     /// The client has logged in while a server had its session before, of which it had said nothing. It looks
