@@ -86,7 +86,8 @@ impl Cluster {
             if self.users[id.device].is_anonymous() {
                 return Some("excused: out of order, over two anonymous sessions");
             }
-            if self.has_crossed(*pipe) {
+            // The login before the later one, or the one on which this was said and which held it up.
+            if self.has_crossed(*pipe) || self.has_crossed(message.pipe) {
                 return Some("excused: out of order, its sender crossed a cut");
             }
             let old = &self.talks[&message.pipe];
