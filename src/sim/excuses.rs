@@ -103,6 +103,10 @@ impl Cluster {
 
     /// The same to this client only.
     pub(super) fn order_excused_for(&self, u: usize, id: MessageId) -> Option<&'static str> {
+        // To its server it had come. If another device missed it, it comes again.
+        if self.users[u].unread.contains(&id) && self.users[u].is_shared {
+            return Some("excused: out of order, its hearer's kernel had it and it never read it");
+        }
         let accepted = self.ledger.get(id)?.accepted?;
         let late = |pipe: &&PipeId| {
             let begun = self.talks[*pipe].success.is_none_or(|at| accepted.at <= at + self.slack());
