@@ -52,6 +52,9 @@ impl Sent {
 
     /// `n` bytes of private answers went out when the reader stood at `cursor`.
     pub fn answer(&mut self, cursor: Offset, n: u64) {
+        if n == 0 {
+            return;
+        }
         if cursor > self.run_from {
             self.end_run(cursor);
             self.run_from = cursor;
@@ -137,6 +140,16 @@ mod tests {
         assert_eq!(sent.unwind(150, 99), [Range { from: 100, to: 150 }], "the answer itself is unread");
         assert_eq!(sent.unwind(150, 0), []);
         assert!(sent.older.is_none(), "a session that was owed nothing remembers no break");
+    }
+
+    #[test]
+    fn an_answer_of_which_nothing_went_out_is_no_break() {
+        let mut sent = Sent::new(100, 100);
+        for cursor in 101..120 {
+            sent.answer(cursor, 0);
+        }
+        assert_eq!(sent.unwind(120, 9), [Range { from: 111, to: 120 }]);
+        assert!(sent.older.is_none());
     }
 
     #[test]

@@ -106,10 +106,12 @@ impl Timers {
         self.queues.iter().filter_map(|q| q.front().map(|(at, _)| *at)).min()
     }
 
-    /// Takes one deadline that is reached.
+    /// Takes the earliest deadline if it is reached. A server that was stopped for a while finds many at once,
+    /// and what was to be first must be first then, too.
     pub fn expired(&mut self, now: Time) -> Option<Timer> {
-        let due = |q: &&mut VecDeque<(Time, Timer)>| q.front().is_some_and(|(at, _)| *at <= now);
-        let queue = self.queues.iter_mut().find(due)?;
+        let fronts = self.queues.iter().enumerate().filter_map(|(i, q)| q.front().map(|(at, _)| (*at, i)));
+        let (_, first) = fronts.min().filter(|(at, _)| *at <= now)?;
+        let queue = &mut self.queues[first];
         let (_, timer) = queue.pop_front()?;
         // A storm of logins must not be remembered by the memory it took.
         if queue.capacity() > CAPACITY_KEPT && queue.len() < queue.capacity() / 4 {
@@ -149,6 +151,10 @@ mod tests {
         assert_eq!(timers.expired(at(10)), Some(Timer::Drain(id(3))));
         assert_eq!(timers.expired(at(20)), Some(Timer::Login(id(4))));
         assert_eq!(timers.expired(at(20)), Some(Timer::Login(id(1))));
+        timers.set(at(22), Timer::Drain(id(5)));
+        timers.set(at(21), Timer::Ask(1));
+        assert_eq!(timers.expired(at(25)), Some(Timer::Ask(1)));
+        assert_eq!(timers.expired(at(25)), Some(Timer::Drain(id(5))));
         timers.forget_logins(|link| link.slot == 2);
         assert_eq!(timers.next(), None);
     }

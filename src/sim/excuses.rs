@@ -23,18 +23,46 @@ impl Cluster {
         Duration::from_micros(6 * self.swarm.late_us + 8 * self.swarm.way_us.1) + ms(20)
     }
 
+    /// What a server did not hear at this instant it may not have heard because of a cut that lasted until then.
+    pub(super) fn before_mending(&self, at: Time) -> Time {
+        Time::START + at.since(Time::START).saturating_sub(self.slack() + RETRANSMITTED)
+    }
+
     /// A login, not the client's first, that could not ask every server: one that was up was out of touch.
     pub(super) fn has_crossed(&self, pipe: PipeId) -> bool {
+        let is_first = self.users[self.talks[&pipe].user].talks[0] == pipe;
+        !is_first && (0..self.hosts.len()).any(|other| self.could_not_ask(pipe, other))
+    }
+
+    /// A login could not ask this server, which was up and out of touch.
+    fn could_not_ask(&self, pipe: PipeId, other: usize) -> bool {
         let talk = &self.talks[&pipe];
         let asked = talk.asked.unwrap_or(self.pipes[pipe].born);
         let to = talk.success.unwrap_or(asked).max(asked) + CLAIM + self.slack();
-        let from = Time::START + asked.since(Time::START).saturating_sub(self.slack() + RETRANSMITTED);
-        let is_out = |other: &usize| {
-            *other != talk.host
-                && self.was_up(*other, from, to)
-                && !self.links.were_in_touch(talk.host, *other, from, to)
+        let from = self.before_mending(asked);
+        other != talk.host
+            && self.was_up(other, from, to)
+            && !self.links.were_in_touch(talk.host, other, from, to)
+    }
+
+    /// One of its logins could not ask the server of the session before it. Then that one is not taken, or
+    /// what it took is taken again, and an entry stays that nobody needs: each login repeats what it is owed.
+    fn has_left_an_entry(&self, u: usize) -> bool {
+        let is_session = |pipe: &&PipeId| self.talks[*pipe].success.is_some();
+        let sessions: Vec<PipeId> = self.users[u].talks.iter().filter(is_session).copied().collect();
+        sessions.windows(2).any(|pair| self.could_not_ask(pair[1], self.talks[&pair[0]].host))
+    }
+
+    /// A server that is up is so far behind with what this one said, or this one with what that said, that the
+    /// answer to a claim comes behind all of it and too late. It is counted and never an error.
+    pub(super) fn is_congested(&self, boot: usize) -> bool {
+        let now = self.now();
+        let is_late = |other: usize| {
+            let way = self.ledger.lag(now, boot, other) + self.ledger.lag(now, other, boot);
+            way >= CLAIM - CLAIM_DRY
         };
-        self.users[talk.user].talks[0] != pipe && (0..self.hosts.len()).any(|other| is_out(&other))
+        (0..self.ledger.boots.len())
+            .any(|other| other != boot && self.ledger.boots[other].died.is_none() && is_late(other))
     }
 
     pub(super) fn was_up(&self, host: usize, from: Time, to: Time) -> bool {
@@ -58,7 +86,8 @@ impl Cluster {
             if self.users[id.device].is_anonymous() {
                 return Some("excused: out of order, over two anonymous sessions");
             }
-            if self.has_crossed(*pipe) {
+            // The login before the later one, or the one on which this was said and which held it up.
+            if self.has_crossed(*pipe) || self.has_crossed(message.pipe) {
                 return Some("excused: out of order, its sender crossed a cut");
             }
             let old = &self.talks[&message.pipe];
@@ -74,6 +103,10 @@ impl Cluster {
 
     /// The same to this client only.
     pub(super) fn order_excused_for(&self, u: usize, id: MessageId) -> Option<&'static str> {
+        // To its server it had come. If another device missed it, it comes again.
+        if self.users[u].unread.contains(&id) && self.users[u].is_shared {
+            return Some("excused: out of order, its hearer's kernel had it and it never read it");
+        }
         let accepted = self.ledger.get(id)?.accepted?;
         let late = |pipe: &&PipeId| {
             let begun = self.talks[*pipe].success.is_none_or(|at| accepted.at <= at + self.slack());
@@ -113,10 +146,16 @@ impl Cluster {
         if since.iter().any(|pipe| self.has_crossed(*pipe)) {
             return Some("excused: a repeat for one that crossed a cut");
         }
+        if since.iter().any(|pipe| self.talks[pipe].came_to_congested) {
+            return Some("excused: a repeat for one that logged in where others were far behind");
+        }
         if self.has_overlapped(u) {
             return Some("excused: a repeat for one that logged in while its old session was there");
         }
-        self.users[u].is_shared.then_some("excused: a repeat of what another device missed")
+        if self.users[u].is_shared {
+            return Some("excused: a repeat of what another device missed");
+        }
+        self.has_left_an_entry(u).then_some("excused: a repeat for one whose session before was across a cut")
     }
 
     /// The client has logged in while a server had its session before, of which it had said nothing. It looks

@@ -25,11 +25,13 @@ impl Cluster {
         let before = node.counters().activities;
         let flow = node.line(now, link, line);
         let boot = self.hosts[h].boot;
+        let is_congested = self.is_congested(boot);
         if let (Owner::User(_), Some((pipe, _))) = (from, self.hosts[h].pipe_of(link))
             && let Some(talk) = self.talks.get_mut(&pipe)
         {
             talk.boot = Some(boot);
             let is_login = talk.asked.is_none() && self.users[talk.user].talks.len() > 1;
+            talk.came_to_congested |= talk.asked.is_none() && is_congested;
             talk.asked.get_or_insert(now);
             if is_login && std::mem::take(&mut self.ambush) {
                 let wait = self.rng.below(5_000);

@@ -209,6 +209,8 @@ impl Cluster {
                 if silently {
                     let now = self.now();
                     self.pipes[pipe].open[side] = false;
+                    // What its kernel had is gone, too, and is not sent again when the machine is back.
+                    self.pipes[pipe].flows[side].drop_rest();
                     self.pipes[pipe].flows[1 - side].lose_acks(now);
                 } else {
                     self.close(pipe, side);

@@ -2,6 +2,7 @@
 //! held against. Nothing here is asked of a node; it is seen from outside.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::pipe::PipeId;
 use crate::base::id::StreamId;
@@ -110,6 +111,13 @@ impl Ledger {
     fn holds(&self, boot: usize, accepted: &Accepted) -> bool {
         boot == accepted.boot
             || self.boots[boot].holds.get(&accepted.boot).is_some_and(|upto| *upto >= accepted.seq)
+    }
+
+    /// How long one boot has been lacking what another has accepted.
+    pub fn lag(&self, now: Time, from: usize, to: usize) -> Duration {
+        let held = self.boots[to].holds.get(&from).copied().unwrap_or_default();
+        let next = self.boots[from].accepted.get(held as usize).and_then(|id| self.get(*id));
+        next.and_then(|message| message.accepted).map_or(Duration::ZERO, |accepted| now.since(accepted.at))
     }
 
     /// All boots that ever held it.

@@ -37,6 +37,9 @@ impl Cluster {
         if self.users[u].won_at.is_some() {
             if self.users[u].won_apart {
                 self.judge.mark("excused: a name lost with the only server that knew it");
+            } else if is_apart {
+                // It was started again without what it knew, and reaches nobody who knows.
+                self.judge.mark("excused: a name registered on both sides of a cut");
             } else {
                 self.violate("a name is registered once", format!("client {u} registers {name} again"));
             }
@@ -65,7 +68,8 @@ impl Cluster {
         let now = self.now();
         let talk = &self.talks[&pipe];
         let (host, stage, asked) = (talk.host, talk.stage, talk.asked.unwrap_or(now));
-        let is_apart = self.was_apart(host, asked, now);
+        // What was held up by a cut comes a moment after it is mended.
+        let is_apart = self.was_apart(host, self.before_mending(asked), now);
         let text = format!("client {u} at server {host}: {line}");
         let user = &mut self.users[u];
         if stage == Stage::Registering {
@@ -86,7 +90,11 @@ impl Cluster {
             let user = &mut self.users[u];
             if user.won_at.is_none() || lost {
                 self.judge.mark("a rival lost its name");
-                user.is_retired = !is_apart || stage == Stage::Online;
+                // Perhaps to itself: the answer to its first REGISTER never came, and that one won.
+                user.is_retired = match stage {
+                    Stage::Online => !user.is_in_doubt,
+                    _ => !is_apart,
+                };
                 return;
             }
         }

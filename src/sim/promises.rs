@@ -5,6 +5,7 @@ use super::host::Sock;
 use super::ledger::MessageId;
 use super::pipe::Owner;
 use crate::base::id::LinkId;
+use crate::base::time::Time;
 
 impl Cluster {
     /// Everything is linked, everybody is in, everything was heard.
@@ -12,7 +13,8 @@ impl Cluster {
         self.is_meshed()
             && (0..self.users.len()).all(|u| self.users[u].is_retired || self.is_online(u))
             && self.names_agree()
-            && (0..self.hosts.len()).all(|h| self.untold(h).is_empty())
+            // One that has just started takes nobody in before it is in step.
+            && (0..self.hosts.len()).all(|h| self.hears_since(h).is_some() && self.untold(h).is_empty())
             && (0..self.users.len()).all(|u| self.missing(u).is_empty())
     }
 
@@ -69,10 +71,15 @@ impl Cluster {
         counts.all(|n| Some(n) == first)
     }
 
+    /// Since when an anonymous client of this server hears.
+    fn hears_since(&self, h: usize) -> Option<Time> {
+        self.ledger.boots[self.hosts[h].boot].hears_since
+    }
+
     /// What a server must have applied and has not.
     fn untold(&self, h: usize) -> Vec<MessageId> {
         let boot = &self.ledger.boots[self.hosts[h].boot];
-        let Some(since) = boot.hears_since else { return Vec::new() };
+        let Some(since) = self.hears_since(h) else { return Vec::new() };
         self.ledger
             .accepted()
             .filter(|(id, _, accepted)| {
@@ -121,7 +128,7 @@ impl Cluster {
                     format!("server {h} lacks {n}: {:?}", first(&untold)),
                 );
             }
-            if self.ledger.boots[self.hosts[h].boot].hears_since.is_none() {
+            if self.hears_since(h).is_none() {
                 self.violate("an anonymous client can always log in", format!("server {h}"));
             }
         }

@@ -109,6 +109,8 @@ pub(super) struct Talk {
     /// What it had said before this connection.
     pub k_before: usize,
     pub was_redirected: bool,
+    /// When it asked, a server was so far behind with another's messages that its answer must come too late.
+    pub came_to_congested: bool,
     /// The part of a line that came.
     pub line: Vec<u8>,
     pub heard: BTreeSet<MessageId>,
@@ -157,6 +159,7 @@ impl Cluster {
             stage: if registers { Stage::Registering } else { Stage::LoggingIn },
             k_before: self.ledger.messages[u].len(),
             was_redirected: false,
+            came_to_congested: false,
             line: Vec::new(),
             heard: BTreeSet::new(),
             read_set: false,
