@@ -34,6 +34,8 @@ pub(super) struct Claiming {
     /// Peers whose answer is waited for, and the boots of those that gave theirs.
     pub wait: Vec<PeerId>,
     pub answered: Vec<StreamId>,
+    /// The generations that each of them named.
+    pub named: BTreeMap<StreamId, Vec<Generation>>,
     pub found: BTreeMap<Generation, Entry>,
     pub taken: Vec<(Generation, Generation)>,
     /// How far the name spoke, and which boot said so.
@@ -85,6 +87,7 @@ impl Node {
             stage: Stage::Gathering,
             wait,
             answered: Vec::new(),
+            named: BTreeMap::new(),
             found: BTreeMap::new(),
             taken: Vec::new(),
             last: Vector::NOTHING,
@@ -213,12 +216,12 @@ impl Node {
             plan.taken.push((generation, own));
         }
         self.known_mut(user).multi |= plan.multi;
-        self.learn_taken(user, &plan.taken);
         let confirmed = owed.current().map_or(self.delivery.feed.tail(), |r| r.from);
         let here =
             Here { link: Some(link_id), confirmed, spans: None, start: start.clone(), known: plan.known };
         let rec = Rec { vector: Some(start), here: Some(Box::new(here)), ..self.new_rec(own) };
         self.known_mut(user).put(rec);
+        self.learn_taken(user, &plan.taken);
         self.lower_entries(user, &plan.lowered, plan.until, Some(&owed));
         self.lower_beside(user, plan.beside.as_ref(), plan.until, Some(&owed));
         self.frontier.is_stale = true;
@@ -244,6 +247,7 @@ impl Node {
             entry,
             taken: plan.taken,
             lowered: plan.lowered,
+            unheard: plan.unheard,
             beside: plan.beside,
         }));
         self.retry_claims(user);
@@ -296,6 +300,9 @@ impl Node {
             return self.late_release(boot, release);
         }
         claim.answered.push(boot);
+        let named = release.entries.iter().map(|entry| entry.generation);
+        let named = named.chain(release.taken.iter().flat_map(|(g, by)| [*g, *by]));
+        claim.named.insert(boot, named.collect());
         for (stream, seq) in release.last.iter() {
             if seq > claim.last.get(stream) {
                 claim.last.raise(stream, seq);

@@ -217,7 +217,7 @@ impl Node {
             PeerMessage::Frontier(frontier) => self.on_frontier(from, frontier),
             PeerMessage::SessionClaim(claim) => self.on_claim(from, claim),
             PeerMessage::SessionRelease(release) => self.on_release(from, release),
-            PeerMessage::SessionUpdate(update) => self.on_update(from, update),
+            PeerMessage::SessionUpdate(update) => self.on_update(update),
             PeerMessage::SessionTable(table) => self.on_table(from, table),
             PeerMessage::Synced => self.on_synced(from),
             PeerMessage::NewRegisterAnnouncement(announcement) => self.on_announcement(from, announcement),

@@ -168,6 +168,12 @@ impl Names {
         self.taken.iter().find(|(g, _, _)| *g == generation).map(|(_, by, _)| *by)
     }
 
+    /// A login of this generation asked here, or was heard of.
+    pub fn has_heard_of(&self, generation: Generation) -> bool {
+        self.find(generation).is_some()
+            || self.taken.iter().any(|(g, by, _)| *g == generation || *by == generation)
+    }
+
     pub fn drop_rec(&mut self, generation: Generation) {
         self.recs.retain(|rec| rec.generation != generation);
     }

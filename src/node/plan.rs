@@ -1,7 +1,7 @@
 //! What a login takes over: one entry of the name's broken sessions, begun where the furthest behind of
 //! them stopped; the entries left are lowered to that.
 
-use super::claims::Stage;
+use super::claims::{Claiming, Stage};
 use super::names::merge;
 use super::{Mutation, Node};
 use crate::base::hlc::Generation;
@@ -29,6 +29,8 @@ pub(super) struct Plan {
     pub need: Vector,
     pub known: Vec<Generation>,
     pub multi: bool,
+    /// Of those taken: sessions whose home was not heard, so that they may live.
+    pub unheard: Vec<Generation>,
     /// Sessions that live, and should they end without a sign of life are owed what this takes.
     pub beside: Option<Beside>,
 }
@@ -86,7 +88,7 @@ impl Node {
             let mut taker = self.known(user).and_then(|names| names.taker(*other));
             taker = taker.or_else(|| claim.taken.iter().find(|(g, _)| g == other).map(|(_, by)| *by));
             // What a later claim took without hearing this one, both take.
-            let is_taken = taker.is_some_and(|by| by < own);
+            let is_taken = taker.is_some_and(|by| by < own && self.knows_taker(&claim, user, entry, by));
             if *other == generation || self.sessions.claims.contains_key(other) || entry.state == State::Ended
             {
                 continue;
@@ -137,16 +139,21 @@ impl Node {
         let lowest = open.iter().filter_map(|entry| entry.vector.clone()).reduce(|a, b| a.min(&b));
         // A later session is never taken: it may live where it is not heard, and take this one.
         let one = open.iter().map(|e| e.generation).find(|g| *g < own && !hangs);
-        if one.is_some() && !healthy.is_empty() {
-            let vector = lowest.clone().unwrap_or_default();
-            plan.beside = Some(Beside { sessions: healthy, vector, after: begin });
+        if one.is_none() {
+            healthy.clear();
         }
         for entry in open {
             if Some(entry.generation) == one || self.is_mutated(Mutation::OneEntry) {
                 plan.taken.push((entry.generation, own));
+                plan.unheard.extend((entry.state == State::Live).then_some(entry.generation));
             } else {
+                healthy.extend((entry.state == State::Live).then_some(entry.generation));
                 plan.lowered.push(Entry { vector: lowest.clone(), lowered: true, ..entry.clone() });
             }
+        }
+        if !healthy.is_empty() {
+            let vector = lowest.unwrap_or_default();
+            plan.beside = Some(Beside { sessions: healthy, vector, after: begin });
         }
         claim.last = self.relay.last_of(self.name_key(user)).max(&claim.last);
         plan.need = claim.last.clone().max(&plan.vector);
@@ -155,6 +162,14 @@ impl Node {
         claim.stage = Stage::Applying(self.now);
         self.sessions.claims.insert(generation, claim);
         self.apply_claim(generation);
+    }
+
+    /// What the home of a session says of it holds against a login that took it unheard: it may have lived.
+    fn knows_taker(&self, claim: &Claiming, user: UserId, entry: &Entry, by: Generation) -> bool {
+        if entry.home == self.relay.own() {
+            return self.known(user).is_none_or(|names| names.has_heard_of(by));
+        }
+        !entry.authentic || claim.named.get(&entry.home).is_none_or(|named| named.contains(&by))
     }
 
     /// What a session of this server is exactly owed.

@@ -133,18 +133,15 @@ impl Node {
         let now = self.now;
         for (generation, by) in taken {
             let names = self.known_mut(user);
+            let is_heard = names.has_heard_of(*by);
             if names.taker(*generation).is_none() {
                 names.taken.push((*generation, *by, now));
             }
             let is_session = names.find(*generation).map(Rec::is_session);
-            if is_session == Some(true) {
-                let fresh = self.mesh.clock.draw();
-                let names = self.known_mut(user);
-                if let Some(rec) = names.find_mut(*generation) {
-                    rec.generation = fresh;
-                }
-                self.counters.sessions_renewed += 1;
-                self.tell_session(user, fresh, Vec::new());
+            let is_ours = |rec: &Rec| rec.here.is_some() && rec.state == State::Broken;
+            let is_unheard = !is_heard && names.find(*generation).is_some_and(is_ours);
+            if is_session == Some(true) || is_unheard {
+                self.renew(user, *generation);
             } else if is_session.is_some() && !self.sessions.claims.contains_key(generation) {
                 self.known_mut(user).drop_rec(*generation);
             }
@@ -152,6 +149,19 @@ impl Node {
         if !taken.is_empty() {
             self.arm_away(user);
         }
+    }
+
+    /// Somebody took a session of this server without having heard of how it stands: it goes on as another.
+    fn renew(&mut self, user: UserId, generation: Generation) {
+        let fresh = self.mesh.clock.draw();
+        let rec = self.known_mut(user).find_mut(generation);
+        let Some(rec) = rec.filter(|rec| rec.here.is_some() && !rec.pending && rec.state != State::Ended)
+        else {
+            return;
+        };
+        rec.generation = fresh;
+        self.counters.sessions_renewed += 1;
+        self.tell_session(user, fresh, Vec::new());
     }
 
     /// Tells all peers how a session of this server stands now.
@@ -175,23 +185,25 @@ impl Node {
             taken,
             lowered: Vec::new(),
             beside: None,
+            unheard: Vec::new(),
         }));
     }
 
     /// A peer says how a session stands.
-    pub(super) fn on_update(&mut self, from: PeerId, update: Update) {
-        let Update { entry, taken, lowered, beside } = update;
+    pub(super) fn on_update(&mut self, update: Update) {
+        let Update { entry, taken, lowered, unheard, beside } = update;
         self.mesh.clock.hear(entry.generation.at);
         let Some(user) = self.registry.find(&entry.name) else { return };
-        let boot = self.mesh.get(from).and_then(|peer| peer.stream);
         let generation = entry.generation;
         let until = taken.iter().map(|(g, _)| self.owed_until(user, *g)).max().unwrap_or(self.now);
         if !self.is_mutated(Mutation::ClaimsNotStored) || entry.state == State::Broken {
             self.store(user, entry);
         }
+        for generation in unheard {
+            self.renew(user, generation);
+        }
         self.learn_taken(user, &taken);
         self.learn_late(user, &[generation], None);
-        let _ = boot;
         self.lower_entries(user, &lowered, until, None);
         self.lower_beside(user, beside.as_ref(), until, None);
     }

@@ -196,7 +196,10 @@ pub struct Update {
     pub taken: Vec<(Generation, Generation)>,
     /// Entries of the name whose vector is lowered.
     pub lowered: Vec<Entry>,
-    /// Sessions that lived when it took an entry.
+    /// Of those it took: sessions whose home was not heard, so that they may have lived.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unheard: Vec<Generation>,
+    /// Sessions that lived, or may have, when it took or lowered entries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beside: Option<Beside>,
 }
