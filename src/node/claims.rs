@@ -199,7 +199,11 @@ impl Node {
         };
         let owed = self.owed_now(user, &plan);
         // What it may have confirmed is at most what stands here.
-        let start = plan.vector.clone().min(&self.relay.applied());
+        let mut start = plan.vector.clone().min(&self.relay.applied());
+        if !plan.spans.is_empty() {
+            // What was owed here exactly may hold more than a position says.
+            start = self.relay.not_above(&self.delivery.feed, start, &owed);
+        }
         log::debug!(
             "link {link_id}: a session of {:?} begins at {start:?}, takes {:?}, leaves {}",
             self.registry.user(user).name,

@@ -199,18 +199,19 @@ impl Node {
             self.timers.set(now + VERIFIER, Timer::Verifier(user));
         }
         log::debug!("link {link_id}: a session of {:?} ends", self.registry.user(user).name);
-        let position = owed.current().map(|r| self.relay.position(r.from));
-        let Some(rec) = self.known_mut(user).on_link(link_id) else { return };
+        let known = self.registry.user_mut(user).names.as_mut();
+        let Some(rec) = known.and_then(|names| names.on_link(link_id)) else { return };
         rec.since = now;
         let generation = rec.generation;
         let here = rec.here.as_mut().expect("a session on a link is of this boot");
+        let position = owed.current().map(|r| here.position(&self.relay, r.from));
         here.link = None;
         here.known = Vec::new();
-        here.start = Vector::NOTHING;
         if owed.is_empty() || away.is_zero() {
             rec.state = State::Ended;
             rec.vector = None;
             here.spans = None;
+            here.start = Vector::NOTHING;
         } else {
             rec.state = State::Broken;
             rec.vector = position;

@@ -57,7 +57,7 @@ impl Node {
 
     /// Exposes own messages that another server holds, or that waited long enough.
     pub(super) fn expose(&mut self) {
-        let lively = self.mesh.lively().filter(|(_, peer)| !peer.stalled).count();
+        let lively = self.mesh.lively().filter(|(_, peer)| !peer.is_stalled()).count();
         let mut upto = self.relay.copied;
         if lively == 0 || self.is_mutated(Mutation::NoSecondCopy) {
             upto = u64::MAX;
@@ -67,8 +67,11 @@ impl Node {
             && seq > upto
         {
             upto = seq;
+            let held = self.relay.streams[OWN].held();
             for (_, peer) in &mut self.mesh.peers {
-                peer.stalled |= peer.acked < seq;
+                if peer.acked < seq && !peer.is_stalled() {
+                    peer.caught_up_at = held;
+                }
             }
         }
         let own = &mut self.relay.streams[OWN];
@@ -100,7 +103,6 @@ impl Node {
         let held = self.relay.streams[OWN].held();
         let Some(peer) = self.mesh.get_mut(from) else { return };
         peer.acked = peer.acked.max(seq.min(held));
-        peer.stalled &= peer.acked < held;
         self.relay.copied = self.relay.copied.max(peer.acked);
         self.expose();
     }

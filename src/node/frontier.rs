@@ -101,11 +101,12 @@ impl Node {
             let Some(link) = self.links.get(slot) else { continue };
             let Who::User(user) = link.who else { continue };
             let link_id = super::link::id(slot, link);
-            let Some(rec) = self.known_mut(user).on_link(link_id) else { continue };
+            let known = self.registry.user_mut(user).names.as_mut();
+            let Some(rec) = known.and_then(|names| names.on_link(link_id)) else { continue };
             let Some(here) = rec.here.as_ref().filter(|here| here.confirmed < upto) else { continue };
-            let (generation, at) = (rec.generation, here.confirmed);
+            let (generation, position) = (rec.generation, here.position(&self.relay, here.confirmed));
             let name = self.registry.user(user).name.clone();
-            behind.push((name, generation, Some(self.relay.position(at))));
+            behind.push((name, generation, Some(position)));
         }
         let changed = held != self.frontier.told
             || upto != self.frontier.told_upto

@@ -134,8 +134,8 @@ impl Rec {
             let lowest = here.spans.as_ref().and_then(|s| s.current()).map(|r| r.from);
             return match (self.state, lowest) {
                 (State::Ended, _) => None,
-                (_, Some(at)) => Some(relay.position(at)),
-                (State::Live, None) if !self.pending => Some(relay.position(here.confirmed)),
+                (_, Some(at)) => Some(here.position(relay, at)),
+                (State::Live, None) if !self.pending => Some(here.position(relay, here.confirmed)),
                 _ => self.vector.clone(),
             };
         }
@@ -146,6 +146,14 @@ impl Rec {
             }
             _ => self.vector.clone(),
         }
+    }
+}
+
+impl Here {
+    /// A place in the feed as others are told it. What stands behind it may be older than the session, as
+    /// each server has its own order, and is not owed to it.
+    pub fn position(&self, relay: &Relay, at: Offset) -> Vector {
+        relay.position(at).max(&self.start)
     }
 }
 

@@ -34,8 +34,9 @@ pub(super) struct Peer {
     pub acked: u64,
     /// It holds more of its stream than it was told.
     pub ack_owed: bool,
-    /// It let the bound of the second copy run out and has not caught up.
-    pub stalled: bool,
+    /// It let the bound of the second copy run out, and is waited for again when it holds our stream up to
+    /// here: all that there was then.
+    pub caught_up_at: u64,
     pub heard_at: Time,
     pub suspect: bool,
     /// What it asked for, one part a stream.
@@ -50,6 +51,11 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// True while it is not waited for.
+    pub fn is_stalled(&self) -> bool {
+        self.acked < self.caught_up_at
+    }
+
     /// A peer whose link was just proven.
     pub fn new(link: LinkId, server: ServerId, dialled: bool, now: Time) -> Peer {
         Peer {
@@ -63,7 +69,7 @@ impl Peer {
             next: u64::MAX,
             acked: 0,
             ack_owed: false,
-            stalled: false,
+            caught_up_at: 0,
             heard_at: now,
             suspect: false,
             asked: Vec::new(),

@@ -154,6 +154,17 @@ impl Relay {
         Spans::from_ranges(ranges)
     }
 
+    /// A position that has nothing of what is owed.
+    pub fn not_above(&self, feed: &Feed, vector: Vector, owed: &Spans) -> Vector {
+        let lacks = self.owed(feed, &vector);
+        match owed.below(feed.tail()).current() {
+            Some(first) if lacks.union(&owed.below(feed.tail())) != lacks => {
+                vector.min(&self.position(first.from))
+            }
+            _ => vector,
+        }
+    }
+
     /// The frames between two positions, as far as the feed has them.
     pub fn between(&self, feed: &Feed, low: &Vector, high: &Vector) -> Spans {
         let frames = self.streams.iter().flat_map(|s| {

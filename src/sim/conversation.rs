@@ -237,10 +237,16 @@ impl Cluster {
         }
     }
 
-    /// The client waited long enough for its login.
+    /// The client waited long enough for its login, or after LOGOUT for the end from a server that is gone.
     pub(super) fn on_impatient(&mut self, pipe: PipeId) {
         let Some(talk) = self.talks.get(&pipe) else { return };
         let u = talk.user;
+        if talk.stage == Stage::Leaving {
+            return match talk.boot.and_then(|boot| self.ledger.boots[boot].died) {
+                Some(_) => self.user_lost(pipe),
+                None => self.schedule.after(ms(6_000), Event::Impatient(pipe)),
+            };
+        }
         if !matches!(talk.stage, Stage::Registering | Stage::LoggingIn) || self.users[u].talk != Some(pipe) {
             return;
         }

@@ -76,6 +76,8 @@ impl Cluster {
                 let (now, boot) = (self.now(), self.talks[&pipe].boot);
                 self.users[u].absences.push((now, boot, None));
                 self.client_writes(pipe, "{\"command\":\"LOGOUT\"}\n");
+                // A machine that is gone says nothing, and one that has said LOGOUT asks nothing any more.
+                self.schedule.after(ms(6_000), Event::Impatient(pipe));
             }
             _ => {}
         }
