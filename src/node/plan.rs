@@ -130,10 +130,7 @@ impl Node {
             plan.take_over(None, &begin);
         }
         for entry in open.iter().chain(&hanging) {
-            plan.take_over(
-                self.spans_of(user, entry.generation),
-                entry.vector.as_ref().unwrap_or(&Vector::NOTHING),
-            );
+            plan.take_over(self.spans_of(user, entry), entry.vector.as_ref().unwrap_or(&Vector::NOTHING));
         }
         plan.until = open.first().map_or(self.now, |entry| self.owed_until(user, entry.generation));
         let lowest = open.iter().filter_map(|entry| entry.vector.clone()).reduce(|a, b| a.min(&b));
@@ -172,9 +169,10 @@ impl Node {
         !entry.authentic || claim.named.get(&entry.home).is_none_or(|named| named.contains(&by))
     }
 
-    /// What a session of this server is exactly owed.
-    fn spans_of(&self, user: UserId, generation: Generation) -> Option<Spans> {
-        self.known(user)?.find(generation)?.spans(&self.relay)
+    /// What a session of this server is exactly owed, unless another server says that it was lowered further.
+    fn spans_of(&self, user: UserId, entry: &Entry) -> Option<Spans> {
+        let spans = self.known(user)?.find(entry.generation)?.spans(&self.relay)?;
+        (self.entry_of(user, entry.generation).vector == entry.vector).then_some(spans)
     }
 
     /// What a claim's plan is owed of the feed as it is now, and everything from now on.
