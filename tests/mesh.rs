@@ -356,6 +356,28 @@ fn a_link_that_is_silent_is_gone_round_before_it_is_given_up() {
 }
 
 #[test]
+fn a_peer_that_was_late_once_is_waited_for_again_though_there_is_always_more() {
+    let mut net = Net::new(2);
+    let a = net.login(0, "anonymous");
+    net.run(10);
+    net.cut = Some((0, 1));
+    net.say(a, "anonymous", 0);
+    net.run(60);
+    assert_eq!(net.counters(0).exposed_single_copy, 1, "shown when the bound was over");
+    net.cut = None;
+    net.run(1);
+    // Something is on its way all the time, and the peer confirms each a moment later.
+    for n in 1..100 {
+        net.say(a, "anonymous", n);
+        net.run(1);
+    }
+    net.run(10);
+    assert_eq!(net.numbers(a), (0..100).collect::<Vec<_>>());
+    let single = net.counters(0).exposed_single_copy;
+    assert!(single < 10, "{single} were shown before the peer had them");
+}
+
+#[test]
 fn a_user_that_moves_keeps_its_order_and_misses_nothing() {
     let mut net = Net::new(3);
     net.name("bob");
