@@ -110,7 +110,7 @@
 //! | what their clients do, what goes wrong | `sim/user.rs`, `sim/conversation.rs`, `sim/workload.rs`, `sim/faults.rs` |
 //! | what they must hear, and what a fault excuses | `sim/hearing.rs`, `sim/promises.rs`, `sim/names.rs`, `sim/excuses.rs` |
 //! | networks in virtual time | `sim/cluster.rs` |
-//! | what the fuzzer runs | `fuzz/client_line.rs`, `fuzz/line_splitting.rs`, `fuzz/session.rs`, `fuzz/handshake.rs`, `fuzz/peer_frames.rs` |
+//! | what the fuzzer runs | `fuzz/client_line.rs`, `fuzz/line_splitting.rs`, `fuzz/session.rs`, `fuzz/handshake.rs`, `fuzz/peer_frames.rs`, `fuzz/journal.rs` |
 //! | the client | `client/machine.rs`, `client/pipe.rs` |
 //! | flags | `cli.rs` |
 

@@ -168,7 +168,7 @@ impl<R: Read> Blocks<R> {
     }
 
     /// The next block; none at the end. After damage nothing can be read on.
-    pub fn next(&mut self) -> Result<Option<Block<'_>>, Damage> {
+    pub fn read(&mut self) -> Result<Option<Block<'_>>, Damage> {
         self.held.clear();
         self.held.shrink_to(BLOCK_KEPT_BYTES);
         match self.take(HEAD_BYTES)? {

@@ -95,7 +95,7 @@ impl Reader {
                 break;
             }
             if next >= open.held.1 {
-                match open.next() {
+                match open.advance() {
                     Ok(()) => continue,
                     Err(_) if !out.is_empty() => break,
                     Err(e) => return Err(e),
@@ -128,8 +128,8 @@ impl Reader {
 
 impl Open {
     /// Holds the next block.
-    fn next(&mut self) -> io::Result<()> {
-        match self.blocks.next() {
+    fn advance(&mut self) -> io::Result<()> {
+        match self.blocks.read() {
             Ok(Some(block)) => {
                 self.held = (block.offset, block.end());
                 Ok(())

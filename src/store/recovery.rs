@@ -88,7 +88,7 @@ fn read<R: Read>(
     line: &mut dyn FnMut(Line<'_>, bool),
 ) -> Option<Damage> {
     loop {
-        let block = match blocks.next() {
+        let block = match blocks.read() {
             Ok(Some(block)) => block,
             Ok(None) => return None,
             Err(damage) => return Some(damage),

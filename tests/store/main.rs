@@ -2,4 +2,6 @@
 
 mod disk;
 mod journal;
+mod records;
 mod stage;
+mod whole;
