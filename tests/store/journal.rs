@@ -289,6 +289,15 @@ proptest! {
     }
 
     #[test]
+    fn the_fuzzers_rules_hold_for_damage_at_random(
+        head in prop::array::uniform4(any::<u8>()),
+        text in prop::collection::vec(prop_oneof![Just(0u8), Just(b'\n'), any::<u8>()], 0..400),
+    ) {
+        let input: Vec<u8> = [0].into_iter().chain(head).chain(text).collect();
+        activitystreamer::fuzz::journal(&input);
+    }
+
+    #[test]
     fn any_damage_leaves_lines_that_were_written(
         lengths in prop::collection::vec(1usize..3000, 1..30),
         hits in prop::collection::vec((0f64..1.0, any::<u8>()), 1..6),
