@@ -36,10 +36,9 @@
 //! | 0 | [`base`] | words for all: time, ids, ring, feed, spans, limits | know a message or a client |
 //! | 1 | [`wire`] | bytes ↔ messages | keep state, decide |
 //! | 2 | [`node`] | the whole mind of a server | touch the world, fail |
+//! | 3 | [`store`] | journal and records on disk | know a message or a client |
 //! | 4 | [`server`], [`sim`], [`client`] | shells: every system call, or none at all | decide |
 //! | 5 | [`cli`], [`fuzz`] | the command line; what the fuzzer runs | |
-//!
-//! Floor 3 is for the store, which is not there yet.
 //!
 //! ## Lexicon
 //!
@@ -100,13 +99,18 @@
 //! | proven, encrypted links | `server/noise.rs`, `server/peers.rs`, `server/secret.rs` |
 //! | dialling, names of hosts | `server/dial.rs`, `server/lookup.rs` |
 //! | password threads | `server/pool.rs` |
+//! | the feed on disk: appending, retention | `store/journal.rs`, `store/segment.rs` |
+//! | its bytes, what is left of them after a crash | `store/block.rs`, `store/recovery.rs` |
+//! | reading it far behind | `store/reading.rs` |
+//! | everything else on disk | `store/records.rs` |
+//! | the store's thread, syncing | `store/worker.rs` |
 //! | `unsafe` | `server/sys.rs` |
 //! | a node without sockets, for tests | `sim/mod.rs` |
 //! | whole networks in virtual time: what a seed is, the run, the ways, the servers | `sim/swarm.rs`, `sim/cluster.rs`, `sim/network.rs`, `sim/host.rs`, `sim/turn.rs` |
 //! | what their clients do, what goes wrong | `sim/user.rs`, `sim/conversation.rs`, `sim/workload.rs`, `sim/faults.rs` |
 //! | what they must hear, and what a fault excuses | `sim/hearing.rs`, `sim/promises.rs`, `sim/names.rs`, `sim/excuses.rs` |
 //! | networks in virtual time | `sim/cluster.rs` |
-//! | what the fuzzer runs | `fuzz/client_line.rs`, `fuzz/line_splitting.rs`, `fuzz/session.rs`, `fuzz/handshake.rs`, `fuzz/peer_frames.rs` |
+//! | what the fuzzer runs | `fuzz/client_line.rs`, `fuzz/line_splitting.rs`, `fuzz/session.rs`, `fuzz/handshake.rs`, `fuzz/peer_frames.rs`, `fuzz/journal.rs` |
 //! | the client | `client/machine.rs`, `client/pipe.rs` |
 //! | flags | `cli.rs` |
 
@@ -121,4 +125,5 @@ pub mod fuzz;
 pub mod node;
 pub mod server;
 pub mod sim;
+pub mod store;
 pub mod wire;

@@ -12,11 +12,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use activitystreamer::base::id::LinkId;
+use activitystreamer::base::id::{LinkId, StreamId};
 use activitystreamer::base::limits::Limits;
 use activitystreamer::base::time::Time;
 use activitystreamer::node::{Input, Node, Seeds};
 use activitystreamer::server::{Options, Server};
+use activitystreamer::store::{Journal, Retention, Run};
 
 struct Counting;
 
@@ -157,4 +158,23 @@ fn a_server_with_sockets_allocates_nothing_for_a_message_or_a_recipient() {
     (warm..warm + MESSAGES / BURST).for_each(|i| round(i * BURST, BURST));
     assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
     assert!(before > 0, "the counter counts: starting a server allocates");
+}
+
+#[test]
+fn appending_to_the_journal_allocates_nothing_but_where_a_file_begins() {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let folder = std::env::temp_dir().join(format!("as-allocation-{}", std::process::id()));
+    let retention = Retention { bytes: 1 << 30, age: Duration::from_secs(3600) };
+    let (mut journal, _) = Journal::open(&folder, retention, 0, &mut |_| {}).unwrap();
+    let text = format!("{}\n", "x".repeat(99)).repeat(4);
+    let mut append = |turn: u64| {
+        let run = Run { stream: StreamId(1), first: 4 * turn, count: 4 };
+        journal.append(400 * turn, 0, &[run], [text.as_bytes(), b""]).unwrap();
+    };
+    append(0);
+    COUNTED.set(Some(&COUNTER));
+    (1..MESSAGES).for_each(&mut append);
+    COUNTED.set(None);
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(COUNTER.load(Ordering::Relaxed), 0);
 }

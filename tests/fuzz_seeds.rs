@@ -31,6 +31,11 @@ fn client_lines_are_read_as_serde_json_reads_them() {
 }
 
 #[test]
+fn a_journal_of_any_bytes_gives_lines_that_were_written() {
+    replay("journal", fuzz::journal);
+}
+
+#[test]
 fn lines_are_the_same_in_any_pieces() {
     replay("line_splitting", fuzz::line_splitting);
 }

@@ -219,6 +219,30 @@ pub const AWAY_MIN: Duration = Duration::from_millis(100);
 /// How long a connection that was sent to another server may go on talking.
 pub const REDIRECTED: Duration = Duration::from_secs(5);
 
+/// Bytes of one file of the journal; a larger block has one for itself. Retention goes by whole files, so it
+/// is small against 256 MiB; a new one takes 20 µs of the loop, every 16 MiB of talk.
+pub const SEGMENT_BYTES: u64 = 16 << 20;
+/// Bytes of a journal's file between blocks whose place is remembered, 16 bytes each: what a reader reads in
+/// vain at most, but for the block it is in.
+pub const MARK_BYTES: u64 = 64 << 10;
+/// Bytes of lines in one block of the journal: far above what one turn says. A length above it is damage.
+pub const BLOCK_BYTES: usize = 1 << 30;
+/// Bytes a reader of the journal keeps for the next block: longer ones are rare.
+pub const BLOCK_KEPT_BYTES: usize = 2 << 20;
+/// Bytes of the feed read from disk at a time, which is what one write to a link offers.
+pub const CHUNK_BYTES: usize = 256 << 10;
+const _: () = assert!(CHUNK_BYTES as u64 == WRITE_BYTES);
+/// Requests the store may have in work, and answers that wait to be taken; above it a request comes back.
+pub const STORE_REQUESTS: usize = 256;
+/// Files of the journal that may wait for the store's thread at once, to be synced or removed; more wait
+/// where they are.
+pub const STORE_CHORES: usize = 64;
+/// How old the journal's last sync gets under `--fsync interval`, and so what the machine's end may cost. One
+/// sync takes 1 to 10 ms, and other servers hold what is lost.
+pub const FSYNC_INTERVAL: Duration = Duration::from_secs(1);
+/// Bytes of memory the records' database uses to cache its pages: rows are read at the start only.
+pub const RECORDS_CACHE_BYTES: usize = 8 << 20;
+
 /// The smallest [`Limits::line_bytes`]: the client commands must fit.
 pub const LINE_BYTES_MIN: usize = 4 << 10;
 /// The largest [`Limits::line_bytes`]; offsets in a line are 32 bits wide with room to spare.

@@ -5,6 +5,7 @@
 
 mod client_line;
 mod handshake;
+mod journal;
 mod line_splitting;
 mod peer_frames;
 mod reference;
@@ -12,6 +13,7 @@ mod session;
 
 pub use client_line::client_line;
 pub use handshake::handshake;
+pub use journal::journal;
 pub use line_splitting::line_splitting;
 pub use peer_frames::peer_frames;
 pub use session::session;
