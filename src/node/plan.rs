@@ -71,6 +71,7 @@ impl Node {
         // for those of a clock that is far ahead of ours.
         let is_far = |e: &&Entry| !e.pending && self.mesh.clock.is_far(e.generation.at);
         let far = all.values().filter(is_far).map(|entry| entry.generation).max();
+        let far = far.filter(|_| !self.is_mutated(Mutation::LocalGenerations));
         let own = far.map(|far| self.mesh.clock.draw_above(far));
         let mut plan = Plan { own, ..Plan::default() };
         let own = own.unwrap_or(generation);
