@@ -16,6 +16,7 @@
 
 mod answering;
 mod asking;
+mod behind;
 mod claims;
 mod contest;
 mod contract;
@@ -28,6 +29,7 @@ mod fetching;
 mod frontier;
 mod guess;
 mod hashing;
+mod keeping;
 mod late;
 mod link;
 mod membership;
@@ -73,6 +75,7 @@ use delivery::Delivery;
 use frontier::Frontier;
 use guess::Guesses;
 use hashing::HashQueue;
+use keeping::Keeping;
 use link::{Link, Phase};
 use membership::Membership;
 use mesh::{Mesh, PeerId};
@@ -105,6 +108,7 @@ pub struct Node {
     sessions: Sessions,
     frontier: Frontier,
     contests: Contests,
+    keeping: Keeping,
     /// Peers that were just found silent.
     suspected: Vec<PeerId>,
     rng: Rng,
@@ -135,6 +139,7 @@ impl Node {
             sessions: Sessions::default(),
             frontier: Frontier::default(),
             contests: Contests::default(),
+            keeping: Keeping::default(),
             suspected: Vec::new(),
             rng: Rng::new(seeds.chance),
             #[cfg(feature = "mutations")]
@@ -252,13 +257,15 @@ impl Node {
             Input::Hashed(link, hashed) => self.on_hashed(link, hashed),
             Input::Joined { link, server, key, address } => self.on_joined(link, server, key, address),
             Input::Unproven(link) => self.on_unproven(link),
+            Input::Chunk { offset, bytes } => self.on_chunk(offset, bytes),
+            Input::Committed { ticket, good } => self.on_committed(ticket, good),
             Input::Stop => self.on_stop(),
         }
     }
 
     /// The next thing the node wants done.
     pub fn action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        self.actions.pop_front().or_else(|| self.commit_rows())
     }
 
     /// How long from `now` the node can wait for input; none for ever.
@@ -366,6 +373,8 @@ impl Node {
                 Timer::Kept(stamp) => self.on_kept_timer(stamp),
                 Timer::Away(user) => self.on_away(user),
                 Timer::Verifier(user) => self.on_verifier(user),
+                // Its commit is the turn's next action.
+                Timer::Rows => {}
             }
         }
     }

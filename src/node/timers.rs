@@ -51,9 +51,11 @@ pub(super) enum Timer {
     Away(UserId),
     /// The name's fast check may be forgotten.
     Verifier(UserId),
+    /// Rows that the disk did not take may be tried again.
+    Rows,
 }
 
-const KINDS: usize = 19;
+const KINDS: usize = 20;
 /// Places a queue keeps when it is empty.
 const CAPACITY_KEPT: usize = 256;
 
@@ -67,6 +69,7 @@ impl Timer {
             Timer::Drain(_) => 4,
             Timer::Away(_) => 5,
             Timer::Verifier(_) => 6,
+            Timer::Rows => 19,
             Timer::Handshake(_) => 7,
             Timer::Heartbeat => 8,
             Timer::Dial => 9,

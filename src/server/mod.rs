@@ -6,6 +6,7 @@
 mod conn;
 mod dial;
 mod inflow;
+mod keep;
 mod listen;
 mod lookup;
 pub mod noise;
@@ -26,6 +27,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 
+pub use keep::Keep;
 pub use listen::Bind;
 pub use options::{Options, StartError};
 
@@ -35,8 +37,10 @@ use crate::base::limits::{
 };
 use crate::base::time::Time;
 use crate::node::{Action, Counters, Identity, Input, Node, Seeds};
+use crate::store::{Batch, Request};
 use conn::{Conn, find};
 use inflow::Inflow;
+use keep::Disk;
 use noise::Credentials;
 use peers::Peers;
 use pool::Pool;
@@ -65,6 +69,7 @@ pub struct Server {
     listeners: Vec<Listener>,
     signals: Signals,
     pool: Pool,
+    disk: Option<Disk>,
     /// By slot, as the node gives them.
     conns: Vec<Option<Conn>>,
     open: usize,
@@ -112,6 +117,12 @@ impl Server {
         let mut node = Node::new(options.limits.clone(), &seeds(&keys, &credentials)?);
         log::info!("this is server {} at {}:{port}", credentials.id, options.hostname);
         node.introduce(&options.hostname, port);
+        let keep = options
+            .keep
+            .as_ref()
+            .map(|keep| Keep { folder: keep.folder.join(port.to_string()), ..keep.clone() });
+        let opened = keep.map(|keep| Disk::open(&keep, &mut node, waker.clone())).transpose();
+        let disk = opened.map_err(StartError::Store)?;
         if let Some((hostname, port)) = &options.join {
             node.join(Time::START, hostname, *port);
         }
@@ -121,6 +132,7 @@ impl Server {
             listeners,
             signals,
             pool: Pool::new(options.limits.hash_threads, &waker)?,
+            disk,
             conns: Vec::new(),
             open: 0,
             open_max,
@@ -144,7 +156,7 @@ impl Server {
     /// Serves until SIGTERM or SIGINT.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
-        while self.stop_by.is_none_or(|by| self.node.links() > 0 && self.now < by) {
+        while self.stop_by.is_none_or(|by| self.is_busy() && self.now < by) {
             match self.poll.poll(&mut events, self.timeout()) {
                 Err(e) if e.kind() != ErrorKind::Interrupted => return Err(e),
                 _ => {}
@@ -153,6 +165,11 @@ impl Server {
         }
         report(self.node.counters());
         Ok(())
+    }
+
+    /// Somebody is still connected, or something is on its way to the disk.
+    fn is_busy(&self) -> bool {
+        self.node.links() > 0 || !self.node.is_kept()
     }
 
     fn turn(&mut self, events: &Events) {
@@ -177,6 +194,7 @@ impl Server {
         resumed.clear();
         self.resumed = resumed;
         self.on_slow_addresses();
+        self.turn_of_disk();
         self.accept();
         self.turn_of_long_lines();
         self.actions();
@@ -231,6 +249,12 @@ impl Server {
                 Action::Hash(job) => self.pool.give(job),
                 Action::Settle { session, errand } => self.settle(session, errand),
                 Action::Resume(link) => self.pump(link),
+                Action::Read { offset, length } => {
+                    self.ask_disk(Request::Read { ticket: offset, offset, length });
+                }
+                Action::Commit { ticket, rows, durable } => {
+                    self.ask_disk(Request::Commit { ticket, batch: Batch { puts: rows, durable } });
+                }
                 Action::Shutdown(link) => self.shut(link),
                 Action::Close(link) => self.drop_conn(link),
                 Action::Measure(session) => self.measure(session),
@@ -244,6 +268,7 @@ impl Server {
 
     /// Writes to every link that is owed something and takes it.
     fn flush(&mut self) {
+        self.append();
         while let Some(link) = self.node.writable() {
             let Some(conn) = find(&mut self.conns, link) else {
                 self.node.handle(self.now, Input::Closed { link, unacknowledged: 0 });
@@ -345,7 +370,8 @@ impl Server {
             return Some(Duration::ZERO);
         }
         let accept = accepts.then_some(self.accept_from);
-        let deadlines = [self.inflow.deadline(), self.stop_by, accept, self.next_slow_address()];
+        let disk = self.disk.as_ref().map(Disk::deadline);
+        let deadlines = [self.inflow.deadline(), self.stop_by, accept, disk, self.next_slow_address()];
         let deadlines = deadlines.into_iter().flatten();
         deadlines.map(|at| at.since(now)).chain(self.node.timeout(now)).min()
     }
