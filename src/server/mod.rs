@@ -17,7 +17,7 @@ pub mod secret;
 mod sys;
 
 use std::io::{self, ErrorKind, IoSlice, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -32,9 +32,7 @@ pub use listen::Bind;
 pub use options::{Options, StartError};
 
 use crate::base::id::{LinkId, StreamId};
-use crate::base::limits::{
-    ACCEPT_RETRY, RESERVED_DESCRIPTORS, STOP, TURN_ACCEPTS, TURN_PROOFS, TURN_READ_BYTES,
-};
+use crate::base::limits::{RESERVED_DESCRIPTORS, STOP, TURN_PROOFS, TURN_READ_BYTES};
 use crate::base::time::Time;
 use crate::node::{Action, Counters, Identity, Input, Node, Seeds};
 use crate::store::{Batch, Request};
@@ -297,42 +295,6 @@ impl Server {
                 Err(_) => self.drop_conn(link),
             }
         }
-    }
-
-    /// Accepts what waits, as long as there are descriptors and this turn lasts. At the limit the rest stays
-    /// in the kernel's queue until somebody leaves.
-    fn accept(&mut self) {
-        if self.now < self.accept_from {
-            return;
-        }
-        for _ in 0..TURN_ACCEPTS {
-            if self.open >= self.open_max {
-                return;
-            }
-            let Some(listener) = self.listeners.iter_mut().find(|listener| listener.knocking) else { return };
-            match listener.socket.accept() {
-                Ok((stream, address)) => self.welcome(stream, address.ip()),
-                Err(e) if e.kind() == ErrorKind::WouldBlock => listener.knocking = false,
-                Err(e) if [ErrorKind::ConnectionAborted, ErrorKind::Interrupted].contains(&e.kind()) => {}
-                Err(e) => {
-                    log::warn!("accepting a connection failed: {e}; trying again in {ACCEPT_RETRY:?}");
-                    self.accept_from = self.now + ACCEPT_RETRY;
-                    return;
-                }
-            }
-        }
-    }
-
-    fn welcome(&mut self, mut stream: mio::net::TcpStream, address: IpAddr) {
-        let link = self.node.connect(self.now, address);
-        let token = Token(link.pack() as usize);
-        if let Err(e) = self.poll.registry().register(&mut stream, token, Interest::READABLE) {
-            log::warn!("link {link}: cannot be watched: {e}");
-            self.node.handle(self.now, Input::Closed { link, unacknowledged: 0 });
-            return;
-        }
-        self.put_conn(link, Conn::new(link.generation, stream));
-        self.open += 1;
     }
 
     fn turn_of_long_lines(&mut self) {
