@@ -98,6 +98,12 @@ impl Feed {
         self.tail += frame.len() as u64;
     }
 
+    /// Counts a frame that is longer than the ring, and is on disk only.
+    pub fn skip(&mut self, bytes: usize) {
+        self.tail += bytes as u64;
+        self.start = self.tail;
+    }
+
     fn note(&mut self, stream: StreamId, seq: u64) {
         let Some(written) = self.written else { return };
         if self.tail - written > self.bytes.len() as u64 / 2 {

@@ -20,7 +20,12 @@ impl Node {
 
     /// Asks the disk for the piece with the byte at `at`, for a link, or for a peer.
     pub(super) fn ask_disk(&mut self, at: Offset, link: Option<LinkId>) {
-        let from = (at - at % CHUNK_BYTES as u64).max(self.delivery.feed.floor());
+        let feed = &self.delivery.feed;
+        let mut from = (at - at % CHUNK_BYTES as u64).max(feed.floor());
+        // A piece may end early, where a file does.
+        while feed.readable(from) > from && feed.readable(from) <= at {
+            from = feed.readable(from);
+        }
         let waiting = self.delivery.asked.entry(from).or_insert_with(|| {
             self.counters.disk_reads += 1;
             self.actions.push_back(Action::Read { offset: from, length: CHUNK_BYTES });
@@ -40,7 +45,8 @@ impl Node {
                     self.abort(link_id, CloseReason::SlowReader);
                 }
             }
-            return self.delivery.feed.dropped(self.delivery.feed.head());
+            // Nobody asks for it again before the journal has said anew where it begins.
+            return self.dropped(from + CHUNK_BYTES as u64);
         };
         self.delivery.feed.put_back(from, bytes);
         waiting.into_iter().for_each(|link_id| self.enqueue(link_id));

@@ -99,7 +99,11 @@ impl Node {
     pub fn restore_line(&mut self, stream: StreamId, seq: u64, line: &[u8]) {
         let i = self.relay.index(stream);
         self.relay.streams[i].restore(seq, self.delivery.feed.tail());
-        self.delivery.feed.append(stream, seq, line);
+        if line.len() <= self.limits.feed_bytes {
+            self.delivery.feed.append(stream, seq, line);
+        } else {
+            self.delivery.feed.skip(line.len());
+        }
         self.relay.note(i, seq, line);
     }
 
@@ -188,6 +192,8 @@ impl Node {
     /// The journal begins at `kept` now: what was older is gone.
     pub fn dropped(&mut self, kept: Offset) {
         self.delivery.feed.dropped(kept);
+        let floor = self.delivery.feed.floor();
+        self.relay.streams.iter_mut().for_each(|stream| stream.trim(floor));
     }
 
     /// True when nothing is stale on disk, or the disk takes nothing.

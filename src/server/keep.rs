@@ -74,6 +74,7 @@ impl Disk {
             // It fails only when the loop is gone.
             let _ = waker.wake();
         };
+        restoring.node.set_wall(wall());
         let opened =
             Store::open(&keep.folder, keep.retention, wall(), wake, &mut |found| restoring.take(found));
         let (store, Contents { journal, damaged_records }) = opened?;
@@ -199,6 +200,9 @@ impl Server {
                         None
                     }
                 };
+                if let Some(disk) = &self.disk {
+                    self.node.dropped(disk.store.journal().head());
+                }
                 self.node.handle(self.now, Input::Chunk { offset, bytes });
             }
             Answer::Committed { ticket, result } => {
