@@ -276,7 +276,8 @@ impl Node {
         for user in &sessions {
             rows.push(self.sessions_row(*user));
         }
-        if std::mem::take(&mut self.keeping.homes) {
+        // A session that is behind is named in its row: one that did not fit would count as one that is not.
+        if self.keeping.sessions.is_empty() && std::mem::take(&mut self.keeping.homes) {
             let homes = self.sessions.homes.iter();
             let homes: Vec<_> = homes.map(|(stream, h)| (*stream, h.confirmed.clone(), h.version)).collect();
             rows.push((Table::Meta, HOMES.into(), json(&homes)));
