@@ -18,7 +18,8 @@ use zeroize::Zeroizing;
 use crate::base::limits::{LINE_BYTES_MAX, LINE_BYTES_MIN, Limits};
 use crate::client;
 use crate::server::secret::{DATA_DIR, Source};
-use crate::server::{Bind, Options, Server};
+use crate::server::{Bind, Keep, Options, Server};
+use crate::store::{Fsync, Retention};
 
 /// The port of servers since the first of them.
 const PORT: u16 = 3780;
@@ -128,10 +129,24 @@ struct ServerArgs {
     /// A file with the cluster secret and nothing else
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
-    /// Folder where a cluster secret is made and kept if none is given. With -lp 0 and without this flag
-    /// nothing is kept [default: activitystreamer-data]
+    /// Folder for what outlives the server: the cluster secret, if none is given, and in a folder of its
+    /// port names, sessions and the conversation. With -lp 0 and without this flag nothing is kept [default:
+    /// activitystreamer-data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// Keep no names and no conversation on disk
+    #[arg(long)]
+    ephemeral: bool,
+    /// How much of the conversation is kept on disk, for who is further behind than the memory reaches
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size)]
+    retention_bytes: usize,
+    /// For how long it is kept
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time)]
+    retention_age: Duration,
+    /// When messages are synced, so that they outlive the machine: after each turn (always), once a second
+    /// (interval), or when the system likes (never). What ends the process alone loses none of them
+    #[arg(long, value_name = "WHEN", default_value_t = Fsync::Interval)]
+    fsync: Fsync,
     /// Milliseconds between two announces of this server's load to the others
     #[arg(short, long = "announce", alias = "announce-ms", value_name = "MS", default_value_t = 5000, value_parser = clap::value_parser!(u64).range(100..=600_000))]
     announce: u64,
@@ -259,6 +274,9 @@ impl ServerArgs {
             hash_threads: usize::from(self.hash_threads),
         };
         let kept = self.data_dir.clone().unwrap_or_else(|| PathBuf::from(DATA_DIR));
+        let is_kept = !self.ephemeral && (self.local_port != 0 || self.data_dir.is_some());
+        let retention = Retention { bytes: self.retention_bytes as u64, age: self.retention_age };
+        let keep = is_kept.then(|| Keep { folder: kept.clone(), retention, fsync: self.fsync });
         let secret = match (self.secret, self.secret_file) {
             (Some(secret), _) => Source::Given(secret),
             (None, Some(file)) => Source::File(file),
@@ -272,6 +290,7 @@ impl ServerArgs {
             join: self.remote_host.map(|host| (host, self.remote_port.unwrap_or(PORT))),
             secret,
             announce: Duration::from_millis(self.announce),
+            keep,
             limits,
         })
     }

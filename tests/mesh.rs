@@ -240,6 +240,7 @@ impl Net {
                     let input = Input::Settled { session, errand, unacknowledged, stalled: false };
                     self.nodes[i].as_mut().unwrap().handle(now, input);
                 }
+                Action::Read { .. } | Action::Commit { .. } => unreachable!("there is no disk"),
                 Action::Measure(session) => {
                     let unacknowledged = self.ends.get(&(i, session)).map_or(0, |end| end.unacknowledged);
                     let input = Input::Confirmed { session, unacknowledged };

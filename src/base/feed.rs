@@ -4,22 +4,69 @@
 //! no other byte of it is. So a frame's borders can be seen in the bytes and need no index.
 //! Invariant: `head ≤ tail ≤ head + capacity`; the bytes of `head..tail` are readable.
 
-use memchr::{memchr, memrchr};
+use std::collections::VecDeque;
+
+use memchr::memchr;
+
+use super::id::StreamId;
+use super::limits::CHUNKS;
 
 /// A place in the feed: how many bytes were ever written before it.
 pub type Offset = u64;
 
+/// Lines in a row of one stream, as they follow each other in the feed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Whose they are.
+    pub stream: StreamId,
+    /// The number of the first.
+    pub first: u64,
+    /// How many.
+    pub count: u32,
+}
+
 /// The ring of broadcasts. Memory is reserved at once and touched only as it is written.
+///
+/// What has left it may be on disk still. Pieces of that are put back for a while as they are asked for.
 #[derive(Debug)]
 pub struct Feed {
     bytes: Box<[u8]>,
     tail: Offset,
+    /// Nothing below was ever in the ring.
+    start: Offset,
+    /// The oldest offset on disk, which begins a frame.
+    kept: Option<Offset>,
+    /// What lies between this and the tail is not on disk yet, and whose it is; unless nothing is to be kept.
+    written: Option<Offset>,
+    runs: Vec<Run>,
+    /// From disk, oldest request first.
+    chunks: VecDeque<(Offset, Box<[u8]>)>,
 }
 
 impl Feed {
     /// A feed that keeps the last `capacity` bytes, rounded up to a power of two.
     pub fn new(capacity: usize) -> Feed {
-        Feed { bytes: vec![0; capacity.next_power_of_two()].into_boxed_slice(), tail: 0 }
+        Feed {
+            bytes: vec![0; capacity.next_power_of_two()].into_boxed_slice(),
+            tail: 0,
+            start: 0,
+            kept: None,
+            written: None,
+            runs: Vec::new(),
+            chunks: VecDeque::new(),
+        }
+    }
+
+    /// Goes on at `tail`, with nothing: what was there is gone, or on disk.
+    pub fn restart(&mut self, tail: Offset) {
+        (self.tail, self.start) = (tail, tail);
+        self.runs.clear();
+    }
+
+    /// From now on what is appended is to be kept on disk. What is there begins at `kept`, and ends here.
+    pub fn keep(&mut self, kept: Offset) {
+        (self.kept, self.written) = (Some(kept), Some(self.tail));
+        self.runs.clear();
     }
 
     /// The offset behind the last frame: what is appended next starts here.
@@ -27,17 +74,23 @@ impl Feed {
         self.tail
     }
 
-    /// The oldest offset whose byte is still here; it may lie inside a frame.
+    /// The oldest offset whose byte is in the ring; it may lie inside a frame.
     pub fn head(&self) -> Offset {
-        self.tail.saturating_sub(self.bytes.len() as u64)
+        self.tail.saturating_sub(self.bytes.len() as u64).max(self.start)
+    }
+
+    /// The oldest offset that can be had at all.
+    pub fn floor(&self) -> Offset {
+        self.kept.map_or(self.head(), |kept| kept.min(self.head()))
     }
 
     /// Appends one frame and forgets as many of the oldest bytes.
     ///
     /// The frame must end in LF, have no other LF, and be no longer than the capacity.
-    pub fn append(&mut self, frame: &[u8]) {
+    pub fn append(&mut self, stream: StreamId, seq: u64, frame: &[u8]) {
         debug_assert_eq!(memchr(b'\n', frame), Some(frame.len() - 1));
         assert!(frame.len() <= self.bytes.len(), "limits tie the longest frame to the feed");
+        self.note(stream, seq);
         let at = self.place(self.tail);
         let first = frame.len().min(self.bytes.len() - at);
         self.bytes[at..at + first].copy_from_slice(&frame[..first]);
@@ -45,48 +98,112 @@ impl Feed {
         self.tail += frame.len() as u64;
     }
 
+    fn note(&mut self, stream: StreamId, seq: u64) {
+        let Some(written) = self.written else { return };
+        if self.tail - written > self.bytes.len() as u64 / 2 {
+            // The disk takes nothing: what it lacks must not hold more memory. There will be a gap on it.
+            self.written = Some(self.tail);
+            self.runs.clear();
+        }
+        match self.runs.last_mut() {
+            Some(run) if run.stream == stream && run.first + u64::from(run.count) == seq => run.count += 1,
+            _ => self.runs.push(Run { stream, first: seq, count: 1 }),
+        }
+    }
+
+    /// What is to be put on disk: where it begins, whose lines it is, and its bytes.
+    pub fn unwritten(&self) -> Option<(Offset, &[Run], [&[u8]; 2])> {
+        let from = self.written.filter(|written| *written < self.tail)?;
+        let (a, b) = self.read(from, self.tail);
+        Some((from, &self.runs, [a, b]))
+    }
+
+    /// All of that is on disk; what is there begins at `kept`.
+    pub fn wrote(&mut self, kept: Offset) {
+        (self.kept, self.written) = (Some(kept), Some(self.tail));
+        self.runs.clear();
+    }
+
+    /// What is on disk begins at `kept` now.
+    pub fn dropped(&mut self, kept: Offset) {
+        if self.kept.is_some() {
+            self.kept = Some(kept);
+        }
+    }
+
+    /// Puts back a piece from disk. The piece that was put back first goes when there are many.
+    pub fn put_back(&mut self, from: Offset, bytes: Box<[u8]>) {
+        if self.chunks.len() >= CHUNKS {
+            self.chunks.pop_front();
+        }
+        self.chunks.push_back((from, bytes));
+    }
+
+    /// The bytes at `at` and behind, if that was put back.
+    fn chunk(&self, at: Offset) -> Option<&[u8]> {
+        let holds = |(from, bytes): &&(Offset, Box<[u8]>)| *from <= at && at - from < bytes.len() as u64;
+        let (from, bytes) = self.chunks.iter().rev().find(holds)?;
+        Some(&bytes[(at - from) as usize..])
+    }
+
+    /// Up to where [`read`](Feed::read) can read from `at` on; `at` itself if it must be asked of the disk.
+    pub fn readable(&self, at: Offset) -> Offset {
+        match at >= self.head() {
+            true => self.tail,
+            false => at + self.chunk(at).map_or(0, |bytes| bytes.len() as u64).min(self.tail - at),
+        }
+    }
+
     /// The bytes `from..to`, in the two pieces the ring may hold them in. An empty range may be anywhere.
     pub fn read(&self, from: Offset, to: Offset) -> (&[u8], &[u8]) {
         if from == to {
             return (&[], &[]);
         }
-        assert!(self.head() <= from && from <= to && to <= self.tail, "a reader checks the head first");
-        let (at, n) = (self.place(from), (to - from) as usize);
+        let n = (to - from) as usize;
+        if from < self.head() {
+            let bytes = self.chunk(from).filter(|bytes| n <= bytes.len());
+            return (&bytes.expect("a reader asks what is readable first")[..n], &[]);
+        }
+        assert!(from <= to && to <= self.tail, "a reader stays below the tail");
+        let at = self.place(from);
         let first = n.min(self.bytes.len() - at);
         (&self.bytes[at..at + first], &self.bytes[..n - first])
     }
 
-    /// True when a frame begins at `at`. `at` must lie above the head, or be 0.
-    pub fn is_border(&self, at: Offset) -> bool {
-        at == 0 || self.bytes[self.place(at - 1)] == b'\n'
+    /// Copies `from..to` behind `out`, or names the first byte that must be asked of the disk.
+    pub fn copy(&self, mut from: Offset, to: Offset, out: &mut Vec<u8>) -> Result<(), Offset> {
+        while from < to {
+            let end = self.readable(from).min(to);
+            if end == from {
+                return Err(from);
+            }
+            let (a, b) = self.read(from, end);
+            out.extend_from_slice(a);
+            out.extend_from_slice(b);
+            from = end;
+        }
+        Ok(())
     }
 
-    /// The start of the frame that holds `at`, or the first border still here if that one is cut off.
-    pub fn frame_start(&self, at: Offset) -> Offset {
-        if at <= self.head() {
-            return self.first_border();
-        }
-        let (a, b) = self.read(self.head(), at);
-        let found = memrchr(b'\n', b).map(|i| a.len() + i).or_else(|| memrchr(b'\n', a));
-        match found {
-            Some(i) => self.head() + i as u64 + 1,
-            None => self.first_border(),
-        }
+    /// True when a frame begins at `at`, as far as the byte before can be read.
+    pub fn is_border(&self, at: Offset) -> bool {
+        at == 0 || at == self.start || (self.readable(at - 1) >= at && self.read(at - 1, at).0 == b"\n")
     }
 
     /// The end of the frame that holds `at`: the next border above it, at most the tail. Where `at` has left
-    /// the feed, the first border that is certain.
+    /// the ring, the first border that is certain; in a piece from disk at most its end.
     pub fn frame_end(&self, at: Offset) -> Offset {
-        let at = at.max(self.head());
-        let (a, b) = self.read(at, self.tail);
+        let end = self.readable(at);
+        let (at, end) = if end == at { (at.max(self.head()), self.tail) } else { (at, end) };
+        let (a, b) = self.read(at, end);
         let found = memchr(b'\n', a).or_else(|| memchr(b'\n', b).map(|i| a.len() + i));
-        found.map_or(self.tail, |i| at + i as u64 + 1)
+        found.map_or(end, |i| at + i as u64 + 1)
     }
 
-    /// The first offset that is readable and certainly begins a frame.
+    /// The first offset that can be had and certainly begins a frame.
     pub fn first_border(&self) -> Offset {
-        match self.head() {
-            0 => 0,
+        match self.floor() {
+            floor if floor < self.head() || floor == self.start => floor,
             head => self.frame_end(head),
         }
     }
@@ -109,14 +226,12 @@ mod tests {
     #[test]
     fn what_is_appended_is_read_back_over_the_rings_end() {
         let mut feed = Feed::new(16);
-        feed.append(b"0123456789\n");
-        feed.append(b"abcdefg\n");
+        feed.append(StreamId(1), 1, b"0123456789\n");
+        feed.append(StreamId(1), 1, b"abcdefg\n");
         assert_eq!((feed.head(), feed.tail()), (3, 19));
         assert_eq!(text(&feed, 11), b"abcdefg\n");
         assert_eq!(feed.first_border(), 11);
-        assert_eq!(feed.frame_start(14), 11);
         assert_eq!(feed.frame_end(14), 19);
-        assert_eq!(feed.frame_start(2), 11, "a frame that is cut off gives way to the next");
     }
 
     proptest! {
@@ -126,7 +241,7 @@ mod tests {
             for n in lens {
                 let mut frame = vec![b'x'; n];
                 frame[n - 1] = b'\n';
-                feed.append(&frame);
+                feed.append(StreamId(1), 1, &frame);
                 all.extend(frame);
             }
             let head = feed.head();
@@ -137,8 +252,6 @@ mod tests {
                 .collect();
             let first = *borders.iter().find(|b| **b > head || head == 0).unwrap();
             prop_assert_eq!(feed.first_border(), first);
-            let start = *borders.iter().rfind(|b| **b <= at).unwrap();
-            prop_assert_eq!(feed.frame_start(at), if start > head || head == 0 { start } else { first });
             prop_assert_eq!(feed.frame_end(at), *borders.iter().find(|b| **b > at).unwrap());
             if at > head { prop_assert_eq!(feed.is_border(at), borders.contains(&at)); }
         }

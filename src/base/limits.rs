@@ -232,6 +232,16 @@ pub const BLOCK_KEPT_BYTES: usize = 2 << 20;
 /// Bytes of the feed read from disk at a time, which is what one write to a link offers.
 pub const CHUNK_BYTES: usize = 256 << 10;
 const _: () = assert!(CHUNK_BYTES as u64 == WRITE_BYTES);
+/// How long after the journal took nothing it is tried again.
+pub const JOURNAL_RETRY: Duration = Duration::from_secs(1);
+/// How often what is too old is dropped from the journal when nobody speaks.
+pub const JOURNAL_EXPIRY: Duration = Duration::from_secs(60);
+/// Rows of one kind in one commit: a newcomer's hundred thousand names are a few.
+pub const COMMIT_ROWS: usize = 16_384;
+/// How long after a commit that failed the next is tried: a full disk is asked gently.
+pub const COMMIT_RETRY: Duration = Duration::from_secs(1);
+/// Such pieces kept in memory, 16 MiB in all. Readers that are as far behind share one.
+pub const CHUNKS: usize = 64;
 /// Requests the store may have in work, and answers that wait to be taken; above it a request comes back.
 pub const STORE_REQUESTS: usize = 256;
 /// Files of the journal that may wait for the store's thread at once, to be synced or removed; more wait

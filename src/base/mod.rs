@@ -6,6 +6,7 @@ pub mod id;
 pub mod limits;
 pub mod ring;
 pub mod rng;
+pub mod row;
 pub mod spans;
 pub mod time;
 pub mod vector;

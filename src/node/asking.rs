@@ -23,6 +23,8 @@ pub(super) enum Verdict {
     Registered(UserId, Generation),
     /// The name is not to be had.
     Refused,
+    /// The disk does not take it.
+    Unkept,
     /// Nobody knows the name.
     Unknown,
 }

@@ -115,7 +115,7 @@ impl Node {
             home: self.relay.own(),
             state: State::Live,
             vector: None,
-            named: 0,
+            named: self.sessions.homes.get(&self.relay.own()).map_or(0, |home| home.version),
             version: self.sessions.version,
             since: self.now,
             pending: false,

@@ -48,6 +48,8 @@ pub(super) struct Own {
     pub committed: Option<UserId>,
     /// A peer keeps the registration.
     pub stored: bool,
+    /// Its row is on its way to the disk, or there.
+    pub kept: Option<bool>,
 }
 
 /// A peer's claim.

@@ -4,8 +4,10 @@ use std::net::IpAddr;
 
 use super::hashing::{HashJob, Hashed};
 use super::mesh::Identity;
+use crate::base::feed::Offset;
 use crate::base::id::{LinkId, ServerId, StreamId};
 use crate::base::rng::Rng;
+use crate::base::row::Row;
 
 /// What happens to a node, but for new connections and lines, which have calls of their own.
 #[derive(Debug)]
@@ -60,6 +62,20 @@ pub enum Input {
     /// The same, but the proof failed: another secret, or no server. A link that could not be dialled at
     /// all is simply `Closed`.
     Unproven(LinkId),
+    /// Answer to [`Action::Read`].
+    Chunk {
+        /// As it was asked.
+        offset: Offset,
+        /// The bytes from there on, as many as come at once; none if they are gone or cannot be read.
+        bytes: Option<Box<[u8]>>,
+    },
+    /// Answer to [`Action::Commit`].
+    Committed {
+        /// As it was asked.
+        ticket: u64,
+        /// It is on disk.
+        good: bool,
+    },
     /// Close everything.
     Stop,
 }
@@ -80,6 +96,22 @@ pub enum Action {
     /// Count what of the session's stream is not acknowledged; answer with [`Input::Confirmed`], in this
     /// turn.
     Measure(LinkId),
+    /// Read the feed on disk from `offset` on; answer with [`Input::Chunk`].
+    Read {
+        /// The first byte.
+        offset: Offset,
+        /// Bytes at most.
+        length: usize,
+    },
+    /// Change rows on disk; answer with [`Input::Committed`].
+    Commit {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// Which rows.
+        rows: Vec<Row>,
+        /// Only when they are certain to survive the machine's end it is done.
+        durable: bool,
+    },
     /// The link takes lines again: give it those held back.
     Resume(LinkId),
     /// All links that were held may take lines again.

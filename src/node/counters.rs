@@ -47,6 +47,18 @@ counters! {
     registries_differed,
     /// Registrations refused.
     registrations_refused,
+    /// Of those: because the disk does not take them.
+    registrations_unkept,
+    /// Commits of rows to the disk.
+    commits,
+    /// Commits that failed.
+    commits_failed,
+    /// Turns whose messages the journal did not take.
+    journal_failed,
+    /// Pieces of the feed read from disk for readers who were behind.
+    disk_reads,
+    /// Of those: gone, or not readable.
+    disk_reads_failed,
     /// LOGIN_SUCCESS answers.
     logins,
     /// Logins refused: wrong name or secret.

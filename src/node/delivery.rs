@@ -5,7 +5,7 @@
 //! queue. A blocked link stands nowhere until the shell says that it takes bytes again.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use super::counters::CloseReason;
 use super::link::{Answers, Link, Phase, Who, id};
@@ -30,7 +30,9 @@ pub(super) struct Delivery {
     swept_to: Offset,
     queue: VecDeque<LinkId>,
     /// Blocked readers by the offset they stood at when they came in here; each is in once at most.
-    trailing: BinaryHeap<Reverse<(Offset, LinkId)>>,
+    pub(super) trailing: BinaryHeap<Reverse<(Offset, LinkId)>>,
+    /// Pieces of the feed that the disk was asked for, and the readers that wait for them.
+    pub(super) asked: BTreeMap<Offset, Vec<LinkId>>,
     /// Links that took a full write and are owed more: their next comes after everybody else's.
     later: Vec<LinkId>,
 }
@@ -44,6 +46,7 @@ impl Delivery {
             swept_to: 0,
             queue: VecDeque::new(),
             trailing: BinaryHeap::new(),
+            asked: BTreeMap::new(),
             later: Vec::new(),
         }
     }
@@ -103,6 +106,17 @@ impl Node {
             return Some(link_id);
         }
         self.close_fallen();
+        loop {
+            if let Some(link_id) = self.writable_queued().or_else(|| self.writable_follower()) {
+                return Some(link_id);
+            }
+            if self.delivery.queue.is_empty() {
+                return None;
+            }
+        }
+    }
+
+    fn writable_queued(&mut self) -> Option<LinkId> {
         while let Some(link_id) = self.delivery.queue.pop_front() {
             let Some(link) = self.link_mut(link_id) else { continue };
             link.queued = false;
@@ -113,8 +127,16 @@ impl Node {
             if plan.first || plan.last || !plan.feed.is_empty() {
                 return Some(link_id);
             }
+            if let Some(at) = self.lacks(self.at(link_id)) {
+                self.ask_disk(at, Some(link_id));
+                continue;
+            }
             self.served(link_id);
         }
+        None
+    }
+
+    fn writable_follower(&mut self) -> Option<LinkId> {
         while self.delivery.swept_to < self.delivery.feed.tail() {
             let Some(slot) = self.delivery.followers.get(self.delivery.sweep).map(|slot| *slot as usize)
             else {
@@ -126,6 +148,9 @@ impl Node {
             let link_id = id(slot, link);
             if link.spans.current().is_none_or(|r| r.from == self.delivery.feed.tail()) {
                 self.delivery.sweep += 1;
+            } else if self.lacks(link).is_some() {
+                self.unfollow(link_id);
+                self.enqueue(link_id);
             } else if !self.fell_off(link_id) {
                 return Some(link_id);
             }
@@ -208,27 +233,6 @@ impl Node {
         self.unfollow(link_id);
     }
 
-    /// Closes the blocked readers whose next byte has left the feed: they may never take bytes again and be
-    /// noticed then. What they said in this turn was taken before.
-    fn close_fallen(&mut self) {
-        let head = self.delivery.feed.head();
-        while let Some(Reverse((at, link_id))) = self.delivery.trailing.peek().copied()
-            && at < head
-        {
-            self.delivery.trailing.pop();
-            let Some(link) = self.link_mut(link_id) else { continue };
-            link.trailing = false;
-            let is_behind = link.spans.current().is_some_and(|r| r.from < head);
-            if !link.blocked {
-                continue;
-            } else if is_behind {
-                self.fell_off(link_id);
-            } else {
-                self.blocked(link_id);
-            }
-        }
-    }
-
     /// The socket takes bytes again.
     pub fn unblocked(&mut self, link_id: LinkId) {
         if let Some(link) = self.link_mut(link_id)
@@ -290,7 +294,7 @@ impl Node {
         let feed_to = |stop: Offset| match link.spans.current() {
             Some(r) if r.from < stop.min(self.delivery.feed.tail()) => Range {
                 from: r.from,
-                to: r.to.min(stop).min(self.delivery.feed.tail()).min(r.from + WRITE_BYTES),
+                to: r.to.min(stop).min(self.delivery.feed.readable(r.from)).min(r.from + WRITE_BYTES),
             },
             _ => NO_FEED,
         };
@@ -344,18 +348,6 @@ impl Node {
             }
             _ => {}
         }
-    }
-
-    /// Closes a reader whose next byte has left the feed. True if so.
-    fn fell_off(&mut self, link_id: LinkId) -> bool {
-        let head = self.delivery.feed.head();
-        let Some(link) = self.link(link_id) else { return false };
-        let Some(range) = link.spans.current().filter(|r| r.from < head.min(link.stop())) else {
-            return false;
-        };
-        log::warn!("link {link_id}: {} bytes behind the feed's oldest", head - range.from);
-        self.abort(link_id, CloseReason::SlowReader);
-        true
     }
 
     /// The closing link's deadline: goes on while bytes are taken.

@@ -199,6 +199,7 @@ impl Node {
             self.timers.set(now + VERIFIER, Timer::Verifier(user));
         }
         log::debug!("link {link_id}: a session of {:?} ends", self.registry.user(user).name);
+        self.touch(user);
         let known = self.registry.user_mut(user).names.as_mut();
         let Some(rec) = known.and_then(|names| names.on_link(link_id)) else { return };
         rec.since = now;
@@ -236,7 +237,7 @@ impl Node {
     fn stop_feed(&mut self, link_id: LinkId) {
         let link = self.at(link_id);
         let Some(cursor) = link.spans.current().map(|r| r.from) else { return };
-        let stop = if link.mid_frame { self.delivery.feed.frame_end(cursor) } else { cursor };
+        let stop = if link.mid_frame { self.relay.frame_end(&self.delivery.feed, cursor) } else { cursor };
         if let Some(aside) = self.at_mut(link_id).aside.as_mut() {
             aside.stop_at = aside.stop_at.min(stop);
             aside.after = None;
@@ -268,7 +269,7 @@ impl Node {
         // A frame that did not arrive whole comes again whole, or not at all where its beginning has left
         // the feed: the rest alone is no line.
         let whole = |r: Range| Range {
-            from: if r.from >= feed.head() { feed.frame_start(r.from) } else { r.from },
+            from: if r.from >= feed.floor() { self.relay.frame_start(feed, r.from) } else { r.from },
             ..r
         };
         let begun = |r: Range| if link.mid_frame && r.from == cursor { whole(r) } else { r };

@@ -25,8 +25,8 @@ impl Node {
         if !waits && prev.is_empty() {
             // Nobody is there to hold a second copy.
             let at = self.delivery.feed.tail();
-            self.delivery.feed.append(&line);
-            stream.applied_at_once(at, self.delivery.feed.head());
+            self.delivery.feed.append(stream.id, seq, &line);
+            stream.applied_at_once(at, self.delivery.feed.floor());
         } else {
             stream.hold(&line, prev);
             match relay.accepted.back_mut() {

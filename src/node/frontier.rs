@@ -6,6 +6,7 @@
 
 use super::link::{Phase, Who};
 use super::mesh::PeerId;
+use super::names::Home;
 use super::{Action, Node, Timer};
 use crate::base::feed::Offset;
 use crate::base::id::LinkId;
@@ -40,7 +41,7 @@ impl Node {
     /// Notes where the feed ends; a moment later looks at the sessions that have not confirmed that.
     pub(super) fn on_frontier_timer(&mut self) {
         self.frontier.is_set = false;
-        if self.mesh.peers.is_empty() {
+        if self.mesh.peers.is_empty() && !self.keeping.on {
             return;
         }
         let Some(upto) = self.frontier.noted.take() else {
@@ -59,9 +60,9 @@ impl Node {
             let Some(link) = self.links.get(slot).filter(|link| link.is_session()) else { continue };
             let Who::User(user) = link.who else { continue };
             let link_id = super::link::id(slot, link);
-            let Some(here) = self.known_mut(user).on_link(link_id).and_then(|rec| rec.here.as_ref()) else {
-                continue;
-            };
+            let known = self.registry.user_mut(user).names.as_mut();
+            let rec = known.and_then(|names| names.on_link(link_id));
+            let Some(here) = rec.and_then(|rec| rec.here.as_ref()) else { continue };
             if here.confirmed < upto || here.spans.is_some() {
                 self.frontier.outstanding += 1;
                 self.actions.push_back(Action::Measure(link_id));
@@ -97,6 +98,7 @@ impl Node {
         let upto = self.frontier.upto;
         let held = self.relay.held();
         let mut behind = Vec::new();
+        let version = self.sessions.version + 1;
         for slot in 0..self.links.capacity() {
             let Some(link) = self.links.get(slot) else { continue };
             let Who::User(user) = link.who else { continue };
@@ -104,9 +106,11 @@ impl Node {
             let known = self.registry.user_mut(user).names.as_mut();
             let Some(rec) = known.and_then(|names| names.on_link(link_id)) else { continue };
             let Some(here) = rec.here.as_ref().filter(|here| here.confirmed < upto) else { continue };
+            rec.named = version;
             let (generation, position) = (rec.generation, here.position(&self.relay, here.confirmed));
             let name = self.registry.user(user).name.clone();
             behind.push((name, generation, Some(position)));
+            self.touch(user);
         }
         let changed = held != self.frontier.told
             || upto != self.frontier.told_upto
@@ -117,7 +121,9 @@ impl Node {
             self.frontier.told_upto = upto;
             self.frontier.told_behind = behind.len();
             let confirmed = self.relay.position(upto);
-            let version = self.sessions.version;
+            self.touch_homes();
+            let home = Home { confirmed: confirmed.clone(), version };
+            self.sessions.homes.insert(self.relay.own(), home);
             let message =
                 PeerMessage::Frontier(peer::Frontier { held: held.clone(), confirmed, behind, version });
             self.mesh.send_all(&message);
@@ -138,6 +144,7 @@ impl Node {
         let home = self.sessions.homes.entry(boot).or_default();
         home.confirmed = frontier.confirmed;
         home.version = frontier.version;
+        self.touch_homes();
         for (name, generation, vector) in frontier.behind {
             let Some(user) = self.registry.find(&name) else { continue };
             if let Some(rec) = self.known_mut(user).find_mut(generation) {

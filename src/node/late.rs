@@ -81,7 +81,7 @@ impl Node {
         here.start = start.clone().min(vector);
         let feed = &self.delivery.feed;
         let missed = self.relay.between(feed, vector, &start);
-        let missed = if missed.current().is_some_and(|r| r.from < feed.head()) {
+        let missed = if missed.current().is_some_and(|r| r.from < feed.floor()) {
             missed.above(feed.first_border())
         } else {
             missed

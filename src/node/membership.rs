@@ -58,7 +58,23 @@ impl Node {
     pub fn join(&mut self, now: Time, hostname: &str, port: u16) {
         self.now = now;
         self.add_target(hostname.to_owned(), port, None, true);
-        let until = now + crate::base::limits::FIRST_SYNC;
+        self.await_first_sync();
+    }
+
+    /// The addresses of servers that were met.
+    pub(super) fn addresses(&self) -> Vec<(String, u16)> {
+        let met = |t: &Target| t.id.is_some() && !t.is_self;
+        self.membership.targets.iter().filter(|(_, t)| met(t)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Dials an address that was met before this boot.
+    pub(super) fn remember(&mut self, hostname: &str, port: u16) {
+        self.add_target(hostname.to_owned(), port, None, false);
+        self.await_first_sync();
+    }
+
+    fn await_first_sync(&mut self) {
+        let until = self.now + crate::base::limits::FIRST_SYNC;
         self.membership.unsynced_until = Some(until);
         self.timers.set(until, Timer::FirstSync);
     }
@@ -69,6 +85,7 @@ impl Node {
         if self.membership.home.as_ref() == Some(&key) && !given {
             return;
         }
+        self.keeping.peers |= self.keeping.on && id.is_some();
         if let Some(target) = self.membership.targets.get_mut(&key) {
             target.given |= given;
             target.is_self &= id.is_none();
@@ -116,6 +133,7 @@ impl Node {
         match found {
             Some(server) => {
                 (target.id, target.failures, target.good_at) = (Some(server), 0, now);
+                self.keeping.peers = self.keeping.on;
                 target.next = now;
             }
             None => {

@@ -127,6 +127,7 @@ impl Node {
             }
             self.tell_session(user, generation, Vec::new());
         }
+        self.touch(user);
         self.registry.user_mut(user).names = None;
     }
 }

@@ -16,6 +16,7 @@
 
 mod answering;
 mod asking;
+mod behind;
 mod claims;
 mod contest;
 mod contract;
@@ -28,6 +29,7 @@ mod fetching;
 mod frontier;
 mod guess;
 mod hashing;
+mod keeping;
 mod late;
 mod link;
 mod membership;
@@ -73,6 +75,7 @@ use delivery::Delivery;
 use frontier::Frontier;
 use guess::Guesses;
 use hashing::HashQueue;
+use keeping::Keeping;
 use link::{Link, Phase};
 use membership::Membership;
 use mesh::{Mesh, PeerId};
@@ -105,6 +108,7 @@ pub struct Node {
     sessions: Sessions,
     frontier: Frontier,
     contests: Contests,
+    keeping: Keeping,
     /// Peers that were just found silent.
     suspected: Vec<PeerId>,
     rng: Rng,
@@ -135,6 +139,7 @@ impl Node {
             sessions: Sessions::default(),
             frontier: Frontier::default(),
             contests: Contests::default(),
+            keeping: Keeping::default(),
             suspected: Vec::new(),
             rng: Rng::new(seeds.chance),
             #[cfg(feature = "mutations")]
@@ -252,13 +257,15 @@ impl Node {
             Input::Hashed(link, hashed) => self.on_hashed(link, hashed),
             Input::Joined { link, server, key, address } => self.on_joined(link, server, key, address),
             Input::Unproven(link) => self.on_unproven(link),
+            Input::Chunk { offset, bytes } => self.on_chunk(offset, bytes),
+            Input::Committed { ticket, good } => self.on_committed(ticket, good),
             Input::Stop => self.on_stop(),
         }
     }
 
     /// The next thing the node wants done.
     pub fn action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        self.actions.pop_front().or_else(|| self.commit_rows())
     }
 
     /// How long from `now` the node can wait for input; none for ever.
@@ -328,46 +335,6 @@ impl Node {
         };
         self.accept(prev);
         Ok(())
-    }
-
-    fn on_time(&mut self) {
-        self.delivery.start_turn();
-        while let Some(timer) = self.timers.expired(self.now) {
-            match timer {
-                Timer::Login(link) => self.on_no_login(link),
-                Timer::Refusal(link) => {
-                    if self.link(link).is_some_and(|l| l.phase == Phase::Refusing) {
-                        self.begin_close(link);
-                    }
-                }
-                Timer::Silent(link) => {
-                    if let Some(l) = self.link_mut(link).filter(|l| l.phase == Phase::Silent) {
-                        l.phase = Phase::Online;
-                        self.enqueue(link);
-                    }
-                }
-                Timer::Closing(link) => self.on_closing(link),
-                Timer::Drain(link) => {
-                    if self.link(link).is_some_and(|l| l.phase == Phase::Draining) {
-                        self.abandon(link);
-                    }
-                }
-                Timer::Handshake(link) => self.on_handshake(link),
-                Timer::Heartbeat => self.on_heartbeat(),
-                Timer::Dial => self.on_dial(),
-                Timer::FirstSync => self.in_step(),
-                Timer::SecondCopy => self.on_second_copy(),
-                Timer::Prev => self.on_prev_timer(),
-                Timer::Fetch => self.on_fetch_timer(),
-                Timer::Frontier => self.on_frontier_timer(),
-                Timer::Claim(claim) => self.on_claim_timer(claim),
-                Timer::Ask(ask) => self.on_ask_timer(ask),
-                Timer::Registration(stamp) => self.on_registration_timer(stamp),
-                Timer::Kept(stamp) => self.on_kept_timer(stamp),
-                Timer::Away(user) => self.on_away(user),
-                Timer::Verifier(user) => self.on_verifier(user),
-            }
-        }
     }
 
     fn on_no_login(&mut self, link_id: LinkId) {

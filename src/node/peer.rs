@@ -117,7 +117,10 @@ impl Node {
         if std::mem::take(&mut peer.ack_owed) {
             frame::ack(&mut peer.out, relay.held_of(stream));
         }
-        relay.write(&delivery.feed, &mut peer.out, &mut peer.next, &mut peer.asked);
+        let missing = relay.write(&delivery.feed, &mut peer.out, &mut peer.next, &mut peer.asked);
+        if let Some(at) = missing {
+            self.ask_disk(at, None);
+        }
     }
 
     /// The bytes ready for this peer.

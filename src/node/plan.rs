@@ -187,7 +187,7 @@ impl Node {
             owed = owed.union(spans);
         }
         let asked = owed.owed(tail);
-        if owed.current().is_some_and(|r| r.from < feed.head()) {
+        if owed.current().is_some_and(|r| r.from < feed.floor()) {
             owed = owed.above(feed.first_border());
         }
         let lost = asked - owed.owed(tail);

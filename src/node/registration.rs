@@ -31,7 +31,7 @@ impl Node {
     ) -> Option<UserId> {
         let stamp = self.mesh.clock.draw();
         let verifier = self.registry.verifier(name, secret);
-        if self.mesh.linked().next().is_none() {
+        if self.mesh.linked().next().is_none() && !self.keeping.on {
             let user = self.registry.add(self.now, name, record, stamp);
             self.registry.user_mut(user).verifier = Some(verifier);
             self.name_settled(user);
@@ -46,7 +46,16 @@ impl Node {
         let ask = self.hold(link_id, Vec::new(), 4 * REGISTRATION, Outcome::Refused);
         self.timers.set(self.now + REGISTRATION, Timer::Registration(stamp));
         let wait = self.mesh.lively().map(|(id, _)| id).collect();
-        let own = Own { claim, at: self.now, ask, wait, waits: Vec::new(), committed: None, stored: false };
+        let own = Own {
+            claim,
+            at: self.now,
+            ask,
+            wait,
+            waits: Vec::new(),
+            committed: None,
+            stored: false,
+            kept: None,
+        };
         self.contests.by_stamp.insert(stamp, name.clone());
         self.contests.names.entry(name.clone()).or_default().own = Some(own);
         self.judge(&name);
@@ -83,7 +92,42 @@ impl Node {
             }
             self.counters.registrations_unanswered += 1;
         }
-        self.commit(name);
+        if self.is_claim_kept(name) {
+            self.commit(name);
+        } else if is_late {
+            self.refuse_unkept(name);
+        }
+    }
+
+    /// Our claim's row is on disk, or there is no disk. Else it is on its way there from now on.
+    fn is_claim_kept(&mut self, name: &str) -> bool {
+        let own = self.contests.names.get_mut(name).and_then(|contest| contest.own.as_mut());
+        let Some(own) = own.filter(|_| self.keeping.on) else { return true };
+        if own.kept.is_none() {
+            own.kept = Some(false);
+            let claim = own.claim.clone();
+            self.keep_claim(&claim);
+            return false;
+        }
+        own.kept == Some(true)
+    }
+
+    /// The disk's answer to our claim's row.
+    pub(super) fn claim_kept(&mut self, name: &str, stamp: Generation, good: bool) {
+        let own = self.contests.names.get_mut(name).and_then(|contest| contest.own.as_mut());
+        match own.filter(|own| own.claim.stamp == stamp && own.committed.is_none()) {
+            Some(own) if good => {
+                own.kept = Some(true);
+                self.decide(name);
+            }
+            Some(_) => self.refuse_unkept(name),
+            None => self.unkeep_claim(name),
+        }
+    }
+
+    /// The disk does not take our claim's row in time.
+    fn refuse_unkept(&mut self, name: &str) {
+        self.give_up_with(name, Outcome::Unkept);
     }
 
     fn commit(&mut self, name: &str) {
@@ -119,6 +163,10 @@ impl Node {
 
     /// Gives our own claim up.
     fn give_up(&mut self, name: &str) {
+        self.give_up_with(name, Outcome::Refused);
+    }
+
+    fn give_up_with(&mut self, name: &str, outcome: Outcome) {
         let Some(own) = self.contests.names.get_mut(name).and_then(|contest| contest.own.take()) else {
             return;
         };
@@ -126,7 +174,10 @@ impl Node {
         self.contests.by_stamp.remove(&stamp);
         let abort = Announcement::Abort { name: name.into(), stamp };
         self.mesh.send_all(&PeerMessage::NewRegisterAnnouncement(abort));
-        self.wake(own.ask, Some(Outcome::Refused));
+        if own.kept.is_some() {
+            self.unkeep_claim(name);
+        }
+        self.wake(own.ask, Some(outcome));
         self.judge(name);
     }
 
@@ -165,7 +216,7 @@ impl Node {
             Announcement::Commit(record) => {
                 let user = self.merge_registration(&record);
                 if self.registry.user(user).stamp == record.stamp {
-                    self.reply(&[from], &record.name, record.stamp, Verdict::Stored, None);
+                    self.stored_when_kept(from, &record.name, record.stamp);
                 } else {
                     let ours = Some(self.registration_of(user));
                     self.reply(&[from], &record.name, record.stamp, Verdict::Denied, ours);

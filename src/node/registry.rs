@@ -85,6 +85,8 @@ pub(super) struct User {
     pub newest: u32,
     /// What is known of its sessions, here and elsewhere: who is in, and what each is owed.
     pub names: Option<Box<Names>>,
+    /// What is kept of its sessions is stale.
+    pub sessions_stale: bool,
     /// Its away deadline is set: at most one a name, however often it comes and goes.
     pub away_set: bool,
     /// Its verifier deadline is set.
@@ -106,6 +108,8 @@ pub(super) struct Registry {
     /// The names again, by a hash that all servers of a network have in common.
     buckets: Vec<Bucket>,
     common: Seed,
+    /// Names that were added or changed, if anybody wants to know.
+    pub changed: Option<Vec<UserId>>,
 }
 
 /// How many buckets of names are compared with other servers'.
@@ -128,7 +132,16 @@ impl Registry {
         let word = |from: usize| u64::from_le_bytes(std::array::from_fn(|i| common[from + i]));
         let common = Seed(word(0), word(8));
         let buckets = vec![Bucket::default(); BUCKETS];
-        Registry { users: Vec::new(), index: HashTable::new(), seed, mac, names_max, buckets, common }
+        Registry {
+            users: Vec::new(),
+            index: HashTable::new(),
+            seed,
+            mac,
+            names_max,
+            buckets,
+            common,
+            changed: None,
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -158,6 +171,7 @@ impl Registry {
             idle_since: now,
             newest: NO_SLOT,
             names: None,
+            sessions_stale: false,
             away_set: false,
             verifier_set: false,
         });
@@ -168,6 +182,7 @@ impl Registry {
         let bucket = self.bucket_of(name);
         self.buckets[bucket].users.push(id);
         self.buckets[bucket].sum = self.buckets[bucket].sum.wrapping_add(digest);
+        self.changed.iter_mut().for_each(|changed| changed.push(UserId(id)));
         UserId(id)
     }
 
@@ -189,6 +204,7 @@ impl Registry {
         let after = self.digest_of(id);
         let sum = &mut self.buckets[bucket].sum;
         *sum = sum.wrapping_sub(before).wrapping_add(after);
+        self.changed.iter_mut().for_each(|changed| changed.push(id));
     }
 
     /// What this name adds to its bucket's digest.

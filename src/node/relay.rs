@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
+use std::ops::RangeInclusive;
 
 use hashbrown::HashMap;
 
@@ -148,7 +149,7 @@ impl Relay {
         let mut from = start;
         for at in had {
             ranges.push(Range { from, to: at });
-            from = feed.frame_end(at);
+            from = self.frame_end(feed, at);
         }
         ranges.push(Range { from, to: feed.tail() });
         Spans::from_ranges(ranges)
@@ -169,10 +170,27 @@ impl Relay {
     pub fn between(&self, feed: &Feed, low: &Vector, high: &Vector) -> Spans {
         let frames = self.streams.iter().flat_map(|s| {
             let from = s.offset_after(low.get(s.id)).unwrap_or(Offset::MAX);
-            s.covered(from, high.get(s.id)).map(|at| Range { from: at, to: feed.frame_end(at) })
+            s.covered(from, high.get(s.id)).map(|at| Range { from: at, to: self.frame_end(feed, at) })
         });
         let frames: Vec<Range> = frames.filter(|r| r.from >= feed.first_border()).collect();
         Spans::from_ranges(frames)
+    }
+
+    /// The begin of the frame that holds `at`, or the first that can be had.
+    pub fn frame_start(&self, feed: &Feed, at: Offset) -> Offset {
+        if at == feed.tail() {
+            return at;
+        }
+        let starts = self.streams.iter().filter_map(|stream| stream.around(at).0);
+        starts.max().unwrap_or_else(|| feed.first_border()).max(feed.first_border())
+    }
+
+    /// The end of the frame that holds `at`, which can be had.
+    pub fn frame_end(&self, feed: &Feed, at: Offset) -> Offset {
+        if at >= feed.head() {
+            return feed.frame_end(at);
+        }
+        self.streams.iter().filter_map(|stream| stream.around(at).1).min().unwrap_or_else(|| feed.tail())
     }
 
     /// How far a name has spoken in each stream, as far as the feed reaches.
@@ -216,38 +234,64 @@ impl Relay {
     }
 
     /// Makes DATA frames for one peer, as much as is good at once: what it has not of the own stream, and
-    /// what it asked for.
-    pub fn write(&self, feed: &Feed, out: &mut Vec<u8>, next: &mut u64, asked: &mut Vec<Fetch>) {
+    /// what it asked for. Names the first byte of what must be asked of the disk before it goes on.
+    pub fn write(
+        &self,
+        feed: &Feed,
+        out: &mut Vec<u8>,
+        next: &mut u64,
+        asked: &mut Vec<Fetch>,
+    ) -> Option<Offset> {
         let own = &self.streams[OWN];
-        let upto = own.held();
-        *next = put(own, feed, out, *next, upto);
+        let mut missing = None;
+        *next = self.put(own, feed, out, *next..=own.held(), &mut missing);
         asked.retain_mut(|fetch| {
             if out.len() < PEER_OUT_BYTES
                 && let Some(stream) = self.find(fetch.stream)
             {
-                fetch.from = put(stream, feed, out, fetch.from, fetch.upto);
+                fetch.from = self.put(stream, feed, out, fetch.from..=fetch.upto, &mut missing);
                 return fetch.from <= fetch.upto.min(stream.held());
             }
             out.len() >= PEER_OUT_BYTES
         });
+        missing
+    }
+
+    /// Appends the frames of `wanted` that fit. Returns the next to send. Those that are gone are named.
+    fn put(
+        &self,
+        stream: &Stream,
+        feed: &Feed,
+        out: &mut Vec<u8>,
+        wanted: RangeInclusive<u64>,
+        missing: &mut Option<Offset>,
+    ) -> u64 {
+        let (mut seq, upto) = wanted.into_inner();
+        if seq <= upto && seq < stream.first(feed) {
+            seq = stream.first(feed);
+            frame::control(out, &PeerMessage::FetchGone { stream: stream.id, first: seq });
+        }
+        let mut scratch = Vec::new();
+        while seq <= upto && out.len() < PEER_OUT_BYTES {
+            let line = match (stream.offset(seq), stream.waiting(seq)) {
+                (Some(at), _) if at >= feed.head() => feed.read(at, feed.frame_end(at)),
+                (Some(at), _) => {
+                    scratch.clear();
+                    if let Err(at) = feed.copy(at, self.frame_end(feed, at), &mut scratch) {
+                        *missing = Some(at);
+                        break;
+                    }
+                    (&scratch[..], &[][..])
+                }
+                (None, Some(line)) => (line, &[][..]),
+                (None, None) => break,
+            };
+            frame::data(out, stream.id, seq, stream.prev(seq), line);
+            seq += 1;
+        }
+        seq
     }
 }
-
-/// Appends the frames of `from..=upto` that fit. Returns the next to send. Those that are gone are named.
-fn put(stream: &Stream, feed: &Feed, out: &mut Vec<u8>, from: u64, upto: u64) -> u64 {
-    let mut seq = from;
-    if seq <= upto && seq < stream.first(feed) {
-        seq = stream.first(feed);
-        frame::control(out, &PeerMessage::FetchGone { stream: stream.id, first: seq });
-    }
-    while seq <= upto && out.len() < PEER_OUT_BYTES {
-        let Some(line) = stream.frame(feed, seq) else { break };
-        frame::data(out, stream.id, seq, stream.prev(seq), line);
-        seq += 1;
-    }
-    seq
-}
-
 /// What a session's first message must not come before: where its name spoke last on other servers, as
 /// far as that stands in the feed here.
 pub(super) fn prev_of(last: &Vector, relay: &Relay) -> Prev {

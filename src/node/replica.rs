@@ -62,6 +62,7 @@ impl Node {
     }
 
     pub(super) fn known_mut(&mut self, user: UserId) -> &mut Names {
+        self.touch(user);
         self.registry.user_mut(user).names.get_or_insert_default()
     }
 
@@ -85,7 +86,7 @@ impl Node {
         self.entry(user, names.multi, rec)
     }
 
-    fn entry(&self, user: UserId, multi: bool, rec: &Rec) -> Entry {
+    pub(super) fn entry(&self, user: UserId, multi: bool, rec: &Rec) -> Entry {
         let home = self.sessions.homes.get(&rec.home);
         let version = match (&rec.here, home) {
             (None, Some(home)) if rec.state == State::Live => rec.version.max(home.version),
@@ -284,6 +285,7 @@ impl Node {
                 any = true;
             }
             if any {
+                self.touch(UserId(i));
                 self.arm_away(UserId(i));
             }
         }
@@ -321,6 +323,7 @@ impl Node {
             entry.names = None;
         }
         self.counters.mailboxes_expired += expired;
+        self.touch(user);
         if let Some(next) = next {
             self.registry.user_mut(user).away_set = true;
             // What is remembered only so that nothing comes twice is not worth a deadline of its own.

@@ -40,6 +40,12 @@ impl Node {
         }
         let refusal = match refuse_name(name).or_else(|| refuse_secret(secret)) {
             Some(why) => Some(why),
+            None if verdict == Some(Verdict::Unkept) || self.cannot_keep() => {
+                self.counters.registrations_unkept += 1;
+                Some(format!(
+                    "{name} cannot be registered now: this server's disk takes nothing; try again later"
+                ))
+            }
             None if verdict.is_some() || self.registry.find(name).is_some() => {
                 Some(format!("{name} is already registered with the system"))
             }

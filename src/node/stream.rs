@@ -128,10 +128,10 @@ impl Stream {
     }
 
     /// The next frame was appended to the feed at `at` without having waited.
-    pub fn applied_at_once(&mut self, at: Offset, head: Offset) {
+    pub fn applied_at_once(&mut self, at: Offset, floor: Offset) {
         debug_assert!(self.pending.ends.is_empty());
         self.offsets.push_back(at);
-        self.trim(head);
+        self.trim(floor);
     }
 
     /// What must be applied before the next frame that waits; none if none waits.
@@ -142,10 +142,11 @@ impl Stream {
     /// Appends the next frame that waits to the feed.
     pub fn apply(&mut self, feed: &mut Feed) {
         if let Some(frame) = self.pending.get(0) {
+            let seq = self.base + self.offsets.len() as u64 + 1;
             self.offsets.push_back(feed.tail());
-            feed.append(frame);
+            feed.append(self.id, seq, frame);
             self.pending.pop();
-            self.trim(feed.head());
+            self.trim(feed.floor());
         }
         self.waits_since = None;
     }
@@ -158,20 +159,40 @@ impl Stream {
         self.base = first - 1;
     }
 
-    /// The bytes of a frame, in the pieces the feed has them in; none if it is gone or not here yet.
-    pub fn frame<'a>(&'a self, feed: &'a Feed, seq: u64) -> Option<(&'a [u8], &'a [u8])> {
-        let applied = self.applied();
-        if seq > applied {
-            return self.pending.get((seq - applied - 1) as usize).map(|frame| (frame, &[][..]));
-        }
-        let i = seq.checked_sub(self.base + 1)?;
-        let at = *self.offsets.get(i as usize)?;
-        (at >= feed.head()).then(|| feed.read(at, feed.frame_end(at)))
+    /// A frame that waits.
+    pub fn waiting(&self, seq: u64) -> Option<&[u8]> {
+        self.pending.get(seq.checked_sub(self.applied() + 1)? as usize)
+    }
+
+    /// Where a frame begins in the feed.
+    pub fn offset(&self, seq: u64) -> Option<Offset> {
+        self.offsets.get(seq.checked_sub(self.base + 1)? as usize).copied()
     }
 
     /// The first frame that can be had.
     pub fn first(&self, feed: &Feed) -> u64 {
-        self.base + 1 + self.offsets.partition_point(|at| *at < feed.head()) as u64
+        self.base + 1 + self.offsets.partition_point(|at| *at < feed.floor()) as u64
+    }
+
+    /// Where its last frame at or below this offset begins, and where its next above it.
+    pub fn around(&self, at: Offset) -> (Option<Offset>, Option<Offset>) {
+        let next = self.offsets.partition_point(|offset| *offset <= at);
+        (next.checked_sub(1).map(|i| self.offsets[i]), self.offsets.get(next).copied())
+    }
+
+    /// A frame stands at the feed's tail, as it was found on disk. Those between the last and this one are gone.
+    pub fn restore(&mut self, seq: u64, at: Offset) {
+        if seq != self.applied() + 1 {
+            self.offsets.clear();
+            self.base = seq - 1;
+        }
+        self.offsets.push_back(at);
+    }
+
+    /// Forgets all frames.
+    pub fn clear(&mut self) {
+        self.base = self.applied();
+        self.offsets.clear();
     }
 
     /// How many of its frames begin below `at`: the stream's part of a position in the feed.
@@ -205,8 +226,8 @@ impl Stream {
         }
     }
 
-    /// Forgets frames that have left the feed.
-    fn trim(&mut self, head: Offset) {
+    /// Forgets frames that cannot be had any more.
+    pub fn trim(&mut self, head: Offset) {
         while self.offsets.front().is_some_and(|at| *at < head) {
             self.offsets.pop_front();
             self.base += 1;

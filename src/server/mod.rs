@@ -6,6 +6,7 @@
 mod conn;
 mod dial;
 mod inflow;
+mod keep;
 mod listen;
 mod lookup;
 pub mod noise;
@@ -16,7 +17,7 @@ pub mod secret;
 mod sys;
 
 use std::io::{self, ErrorKind, IoSlice, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -26,17 +27,18 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 
+pub use keep::Keep;
 pub use listen::Bind;
 pub use options::{Options, StartError};
 
 use crate::base::id::{LinkId, StreamId};
-use crate::base::limits::{
-    ACCEPT_RETRY, RESERVED_DESCRIPTORS, STOP, TURN_ACCEPTS, TURN_PROOFS, TURN_READ_BYTES,
-};
+use crate::base::limits::{RESERVED_DESCRIPTORS, STOP, TURN_PROOFS, TURN_READ_BYTES};
 use crate::base::time::Time;
 use crate::node::{Action, Counters, Identity, Input, Node, Seeds};
+use crate::store::{Batch, Request};
 use conn::{Conn, find};
 use inflow::Inflow;
+use keep::Disk;
 use noise::Credentials;
 use peers::Peers;
 use pool::Pool;
@@ -65,6 +67,7 @@ pub struct Server {
     listeners: Vec<Listener>,
     signals: Signals,
     pool: Pool,
+    disk: Option<Disk>,
     /// By slot, as the node gives them.
     conns: Vec<Option<Conn>>,
     open: usize,
@@ -112,6 +115,12 @@ impl Server {
         let mut node = Node::new(options.limits.clone(), &seeds(&keys, &credentials)?);
         log::info!("this is server {} at {}:{port}", credentials.id, options.hostname);
         node.introduce(&options.hostname, port);
+        let keep = options
+            .keep
+            .as_ref()
+            .map(|keep| Keep { folder: keep.folder.join(port.to_string()), ..keep.clone() });
+        let opened = keep.map(|keep| Disk::open(&keep, &mut node, waker.clone())).transpose();
+        let disk = opened.map_err(StartError::Store)?;
         if let Some((hostname, port)) = &options.join {
             node.join(Time::START, hostname, *port);
         }
@@ -121,6 +130,7 @@ impl Server {
             listeners,
             signals,
             pool: Pool::new(options.limits.hash_threads, &waker)?,
+            disk,
             conns: Vec::new(),
             open: 0,
             open_max,
@@ -144,7 +154,7 @@ impl Server {
     /// Serves until SIGTERM or SIGINT.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
-        while self.stop_by.is_none_or(|by| self.node.links() > 0 && self.now < by) {
+        while self.stop_by.is_none_or(|by| self.is_busy() && self.now < by) {
             match self.poll.poll(&mut events, self.timeout()) {
                 Err(e) if e.kind() != ErrorKind::Interrupted => return Err(e),
                 _ => {}
@@ -153,6 +163,11 @@ impl Server {
         }
         report(self.node.counters());
         Ok(())
+    }
+
+    /// Somebody is still connected, or something is on its way to the disk.
+    fn is_busy(&self) -> bool {
+        self.node.links() > 0 || !self.node.is_kept()
     }
 
     fn turn(&mut self, events: &Events) {
@@ -177,6 +192,7 @@ impl Server {
         resumed.clear();
         self.resumed = resumed;
         self.on_slow_addresses();
+        self.turn_of_disk();
         self.accept();
         self.turn_of_long_lines();
         self.actions();
@@ -231,6 +247,12 @@ impl Server {
                 Action::Hash(job) => self.pool.give(job),
                 Action::Settle { session, errand } => self.settle(session, errand),
                 Action::Resume(link) => self.pump(link),
+                Action::Read { offset, length } => {
+                    self.ask_disk(Request::Read { ticket: offset, offset, length });
+                }
+                Action::Commit { ticket, rows, durable } => {
+                    self.ask_disk(Request::Commit { ticket, batch: Batch { puts: rows, durable } });
+                }
                 Action::Shutdown(link) => self.shut(link),
                 Action::Close(link) => self.drop_conn(link),
                 Action::Measure(session) => self.measure(session),
@@ -244,6 +266,7 @@ impl Server {
 
     /// Writes to every link that is owed something and takes it.
     fn flush(&mut self) {
+        self.append();
         while let Some(link) = self.node.writable() {
             let Some(conn) = find(&mut self.conns, link) else {
                 self.node.handle(self.now, Input::Closed { link, unacknowledged: 0 });
@@ -272,42 +295,6 @@ impl Server {
                 Err(_) => self.drop_conn(link),
             }
         }
-    }
-
-    /// Accepts what waits, as long as there are descriptors and this turn lasts. At the limit the rest stays
-    /// in the kernel's queue until somebody leaves.
-    fn accept(&mut self) {
-        if self.now < self.accept_from {
-            return;
-        }
-        for _ in 0..TURN_ACCEPTS {
-            if self.open >= self.open_max {
-                return;
-            }
-            let Some(listener) = self.listeners.iter_mut().find(|listener| listener.knocking) else { return };
-            match listener.socket.accept() {
-                Ok((stream, address)) => self.welcome(stream, address.ip()),
-                Err(e) if e.kind() == ErrorKind::WouldBlock => listener.knocking = false,
-                Err(e) if [ErrorKind::ConnectionAborted, ErrorKind::Interrupted].contains(&e.kind()) => {}
-                Err(e) => {
-                    log::warn!("accepting a connection failed: {e}; trying again in {ACCEPT_RETRY:?}");
-                    self.accept_from = self.now + ACCEPT_RETRY;
-                    return;
-                }
-            }
-        }
-    }
-
-    fn welcome(&mut self, mut stream: mio::net::TcpStream, address: IpAddr) {
-        let link = self.node.connect(self.now, address);
-        let token = Token(link.pack() as usize);
-        if let Err(e) = self.poll.registry().register(&mut stream, token, Interest::READABLE) {
-            log::warn!("link {link}: cannot be watched: {e}");
-            self.node.handle(self.now, Input::Closed { link, unacknowledged: 0 });
-            return;
-        }
-        self.put_conn(link, Conn::new(link.generation, stream));
-        self.open += 1;
     }
 
     fn turn_of_long_lines(&mut self) {
@@ -345,7 +332,8 @@ impl Server {
             return Some(Duration::ZERO);
         }
         let accept = accepts.then_some(self.accept_from);
-        let deadlines = [self.inflow.deadline(), self.stop_by, accept, self.next_slow_address()];
+        let disk = self.disk.as_ref().map(Disk::deadline);
+        let deadlines = [self.inflow.deadline(), self.stop_by, accept, disk, self.next_slow_address()];
         let deadlines = deadlines.into_iter().flatten();
         deadlines.map(|at| at.since(now)).chain(self.node.timeout(now)).min()
     }

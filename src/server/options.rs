@@ -3,6 +3,7 @@
 use std::time::Duration;
 use std::{fmt, io};
 
+use super::keep::Keep;
 use super::listen::Bind;
 use super::secret::Source;
 use crate::base::limits::Limits;
@@ -22,6 +23,8 @@ pub struct Options {
     pub secret: Source,
     /// How often it tells the others its load.
     pub announce: Duration,
+    /// What it keeps on disk, in a folder of its port there; with none nothing outlives it.
+    pub keep: Option<Keep>,
     /// Its bounds.
     pub limits: Limits,
 }
@@ -36,6 +39,7 @@ impl Default for Options {
             join: None,
             secret: Source::Alone,
             announce: Duration::from_secs(5),
+            keep: None,
             limits: Limits::default(),
         }
     }
@@ -48,6 +52,8 @@ pub enum StartError {
     Listen(u16, io::Error),
     /// There is no cluster secret.
     Secret(String),
+    /// Its folder cannot be used.
+    Store(io::Error),
     /// The system lacks something.
     System(io::Error),
 }
@@ -65,6 +71,12 @@ impl fmt::Display for StartError {
                 write!(f, "cannot listen on port {port}: {error}; -lp chooses another, -lp 0 a free one")
             }
             StartError::Secret(why) => write!(f, "{why}"),
+            StartError::Store(error) => {
+                write!(
+                    f,
+                    "what outlives the server cannot be kept: {error}; --data-dir chooses another folder, --ephemeral keeps nothing"
+                )
+            }
             StartError::System(error) => write!(f, "the system lets no server start: {error}"),
         }
     }

@@ -202,6 +202,7 @@ impl World {
                     self.read(link);
                 }
                 Action::Close(link) => self.close(link),
+                Action::Read { .. } | Action::Commit { .. } => {}
                 Action::Measure(session) => {
                     let unacknowledged = self.socket(session).unacknowledged();
                     self.node.handle(self.now, Input::Confirmed { session, unacknowledged });

@@ -247,6 +247,7 @@ impl Cluster {
                     let (unacknowledged, stalled) = self.unacknowledged(h, session);
                     node.handle(now, Input::Settled { session, errand, unacknowledged, stalled });
                 }
+                Action::Read { .. } | Action::Commit { .. } => {}
                 Action::Measure(session) => {
                     let (unacknowledged, _) = self.unacknowledged(h, session);
                     node.handle(now, Input::Confirmed { session, unacknowledged });

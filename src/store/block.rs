@@ -13,7 +13,7 @@ use std::io::{self, Read};
 
 use memchr::memchr_iter;
 
-use crate::base::feed::Offset;
+use crate::base::feed::{Offset, Run};
 use crate::base::id::StreamId;
 use crate::base::limits::{BLOCK_BYTES, BLOCK_KEPT_BYTES};
 
@@ -22,17 +22,6 @@ pub const HEAD_BYTES: usize = 32;
 /// Bytes of one run.
 pub const RUN_BYTES: usize = 20;
 const MAGIC: [u8; 4] = *b"ASj1";
-
-/// Lines that stand one after the other in the feed, of one stream, with consecutive numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
-    /// Whose lines.
-    pub stream: StreamId,
-    /// The number of the first.
-    pub first: u64,
-    /// How many; at least one.
-    pub count: u32,
-}
 
 /// Why a journal cannot be read on. It is the text in the log, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,13 +18,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::block::{self, Damage, Run};
+use super::block::{self, Damage};
 use super::disk::{Disk, RealDisk};
 use super::reading::Place;
 use super::recovery::{Loss, Recovery, recover};
 use super::segment::{self, Segment};
 use super::{Cut, Found};
-use crate::base::feed::Offset;
+use crate::base::feed::{Offset, Run};
 use crate::base::limits::{BLOCK_BYTES, SEGMENT_BYTES};
 
 /// How much of the feed is kept, whichever is less. The segment in work always stays.

@@ -33,16 +33,17 @@ use std::thread::{self, JoinHandle};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
-pub use block::{Block, Blocks, Damage, Run, encode};
+pub use block::{Block, Blocks, Damage, encode};
 pub use disk::{Disk, RealDisk};
 pub use fsync::Fsync;
 pub use journal::{Journal, Recovered, Retention};
 pub use reading::{Chunk, Place, Reader};
-pub use records::{Batch, Put, Records, Table};
+pub use records::{Batch, Records, Row, Table};
 pub use recovery::{Loss, Recovery, recover};
 pub use worker::Answer;
 
 use crate::base::feed::Offset;
+pub use crate::base::feed::Run;
 use crate::base::id::StreamId;
 use crate::base::limits::{STORE_CHORES, STORE_REQUESTS};
 use worker::{Job, Worker};

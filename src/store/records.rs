@@ -20,41 +20,22 @@ use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinitio
 use super::Found;
 use crate::base::limits::RECORDS_CACHE_BYTES;
 
-/// The kinds of rows. Which bytes they are is the caller's business.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Table {
-    /// What the server is: few rows.
-    Meta,
-    /// Other servers.
-    Peers,
-    /// Registered names.
-    Names,
-    /// Sessions, and what is owed.
-    Sessions,
+pub use crate::base::row::{Row, Table};
+
+fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+    TableDefinition::new(match table {
+        Table::Meta => "meta",
+        Table::Peers => "peers",
+        Table::Names => "names",
+        Table::Sessions => "sessions",
+    })
 }
-
-impl Table {
-    /// All of them, in the order in which their rows are found.
-    pub const ALL: [Table; 4] = [Table::Meta, Table::Peers, Table::Names, Table::Sessions];
-
-    fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
-        TableDefinition::new(match self {
-            Table::Meta => "meta",
-            Table::Peers => "peers",
-            Table::Names => "names",
-            Table::Sessions => "sessions",
-        })
-    }
-}
-
-/// A row to be set, or to be removed where there is no value.
-pub type Put = (Table, Box<[u8]>, Option<Box<[u8]>>);
 
 /// Rows that change together: after a crash all are as before, or all are changed.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// The rows, in order; of two for one key the later counts.
-    pub puts: Vec<Put>,
+    pub puts: Vec<Row>,
     /// True if it must be on disk before it is answered. Else it is once a later durable batch is, or a
     /// sync, or the store is closed; until then a crash of the process alone loses it too, and so may a commit
     /// that fails: whoever is told of one says again what it had not made durable.
@@ -213,7 +194,7 @@ fn walk(open: &Database, found: &mut dyn FnMut(Found<'_>)) -> Result<(), Failure
     let read = guarded(|| Ok(open.begin_read()?))?;
     let (mut key, mut value) = (Vec::new(), Vec::new());
     for table in Table::ALL {
-        let rows = guarded(|| Ok(read.open_table(table.definition())?))?;
+        let rows = guarded(|| Ok(read.open_table(definition(table))?))?;
         let mut rows = guarded(|| Ok(rows.iter()?))?;
         let mut next = |key: &mut Vec<u8>, value: &mut Vec<u8>| {
             let Some(row) = rows.next() else { return Ok(false) };
@@ -265,7 +246,7 @@ fn write<'a>(
     transaction.set_durability(if durable { Durability::Immediate } else { Durability::None })?;
     {
         let [meta, peers, names, sessions] =
-            Table::ALL.map(|table| transaction.open_table(table.definition()));
+            Table::ALL.map(|table| transaction.open_table(definition(table)));
         let mut tables = [meta?, peers?, names?, sessions?];
         for (table, key, value) in batches.flat_map(|batch| &batch.puts) {
             let table = &mut tables[*table as usize];

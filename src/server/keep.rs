@@ -1,0 +1,212 @@
+//! The server's disk: what was there is given to the node before anybody is served, and what happens is put
+//! there: messages by the loop itself, once a turn, all else by the store's thread.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mio::Waker;
+
+use super::{Server, wall};
+use crate::base::limits::{JOURNAL_EXPIRY, JOURNAL_RETRY};
+use crate::base::row::Row;
+use crate::base::time::Time;
+use crate::node::{Input, Node};
+use crate::store::{Answer, Chunk, Contents, Found, Fsync, Request, Retention, Store};
+
+/// What is kept, where, and how surely.
+#[derive(Clone, Debug)]
+pub struct Keep {
+    /// The folder of this server alone.
+    pub folder: PathBuf,
+    /// How much of the conversation.
+    pub retention: Retention,
+    /// When messages are synced.
+    pub fsync: Fsync,
+}
+
+/// The store, and what waits for it.
+pub(super) struct Disk {
+    store: Store,
+    fsync: Fsync,
+    /// Requests that the store had no room for.
+    waiting: VecDeque<Request>,
+    /// Something was appended and its sync not asked for; then when it is to be.
+    sync_at: Option<Time>,
+    syncing: bool,
+    sync_failed: bool,
+    /// Not before then the next append, as the last one failed.
+    append_from: Time,
+    expire_at: Time,
+}
+
+/// What comes from the disk at the start.
+struct Restoring<'a> {
+    node: &'a mut Node,
+    rows: Vec<Row>,
+    has_lines: bool,
+    lines: u64,
+}
+
+impl Restoring<'_> {
+    fn take(&mut self, found: Found<'_>) {
+        match found {
+            Found::Row { table, key, value } => self.rows.push((table, key.into(), Some(value.into()))),
+            Found::ForgetRows => self.rows.clear(),
+            Found::Line(line) => {
+                if !std::mem::replace(&mut self.has_lines, true) {
+                    self.node.restore_feed(line.offset);
+                }
+                self.node.restore_line(line.stream, line.seq, line.bytes);
+                self.lines += 1;
+            }
+            Found::ForgetLines => (self.has_lines, self.lines) = (false, 0),
+        }
+    }
+}
+
+impl Disk {
+    /// Opens the store and gives the node all that is in it.
+    pub fn open(keep: &Keep, node: &mut Node, waker: Arc<Waker>) -> io::Result<Disk> {
+        let mut restoring = Restoring { node, rows: Vec::new(), has_lines: false, lines: 0 };
+        let wake = move || {
+            // It fails only when the loop is gone.
+            let _ = waker.wake();
+        };
+        let opened =
+            Store::open(&keep.folder, keep.retention, wall(), wake, &mut |found| restoring.take(found));
+        let (store, Contents { journal, damaged_records }) = opened?;
+        let Restoring { node, rows, has_lines, lines } = restoring;
+        if !has_lines {
+            node.restore_feed(journal.tail);
+        }
+        for cut in &journal.cuts {
+            log::warn!("{}: {} bytes are not kept: {}", cut.file.display(), cut.bytes, cut.damage);
+        }
+        if let Some(path) = damaged_records {
+            log::error!(
+                "names and sessions were damaged, and begin anew; what was there is in {}",
+                path.display()
+            );
+        }
+        let bad = node.restore_rows(Time::START, &rows);
+        if bad > 0 {
+            log::warn!("{bad} rows on disk are not understood, and left out");
+        }
+        node.keep(Time::START, journal.head);
+        log::info!("{}: {} names, {lines} messages", keep.folder.display(), node.names());
+        Ok(Disk {
+            store,
+            fsync: keep.fsync,
+            waiting: VecDeque::new(),
+            sync_at: None,
+            syncing: false,
+            sync_failed: false,
+            append_from: Time::START,
+            expire_at: Time::START + JOURNAL_EXPIRY,
+        })
+    }
+
+    fn ask(&mut self, request: Request) {
+        // They stay in order.
+        if !self.waiting.is_empty() {
+            self.waiting.push_back(request);
+        } else if let Err(request) = self.store.ask(request) {
+            self.waiting.push_back(request);
+        }
+    }
+
+    /// When it has something to do though nothing happens.
+    pub fn deadline(&self) -> Time {
+        self.sync_at.filter(|_| !self.syncing).map_or(self.expire_at, |at| at.min(self.expire_at))
+    }
+}
+
+impl Server {
+    /// Appends what was said in this turn to the journal. It comes before anybody is written to.
+    pub(super) fn append(&mut self) {
+        let Some(disk) = self.disk.as_mut().filter(|disk| disk.append_from <= self.now) else { return };
+        let Some((from, runs, bytes)) = self.node.unwritten() else { return };
+        match disk.store.append(from, wall(), runs, bytes) {
+            Ok(()) => {
+                if let Some(wait) = disk.fsync.wait() {
+                    disk.sync_at.get_or_insert(self.now + wait);
+                }
+                let kept = disk.store.journal().head();
+                self.node.written(Some(kept));
+            }
+            Err(error) => {
+                if !self.node.is_degraded() {
+                    log::error!("the journal takes nothing: {error}");
+                }
+                disk.append_from = self.now + JOURNAL_RETRY;
+                self.node.written(None);
+            }
+        }
+    }
+
+    /// Asks the store's thread for something.
+    pub(super) fn ask_disk(&mut self, request: Request) {
+        if let Some(disk) = self.disk.as_mut() {
+            disk.ask(request);
+        }
+    }
+
+    /// Has what is due done, and takes the thread's answers.
+    pub(super) fn turn_of_disk(&mut self) {
+        let Some(disk) = self.disk.as_mut() else { return };
+        while let Some(request) = disk.waiting.pop_front() {
+            if let Err(request) = disk.store.ask(request) {
+                disk.waiting.push_front(request);
+                break;
+            }
+        }
+        if !disk.syncing && disk.sync_at.is_some_and(|at| at <= self.now) {
+            disk.sync_at = None;
+            disk.syncing = true;
+            disk.ask(Request::Sync);
+        }
+        if disk.expire_at <= self.now {
+            disk.expire_at = self.now + JOURNAL_EXPIRY;
+            disk.store.expire(wall());
+            self.node.dropped(disk.store.journal().head());
+        }
+        while let Some(answer) = self.disk.as_mut().and_then(|disk| disk.store.answer()) {
+            self.on_answer(answer);
+        }
+    }
+
+    fn on_answer(&mut self, answer: Answer) {
+        match answer {
+            Answer::Synced { result, .. } => {
+                let Some(disk) = self.disk.as_mut() else { return };
+                disk.syncing = false;
+                if disk.sync_failed != result.is_err() {
+                    disk.sync_failed = result.is_err();
+                    match result {
+                        Err(error) => log::error!("degraded: messages cannot be synced: {error}"),
+                        Ok(()) => log::warn!("messages are synced again"),
+                    }
+                }
+            }
+            Answer::Chunk { offset, result, .. } => {
+                let bytes = match result {
+                    Ok(Chunk::Bytes(bytes)) => Some(bytes.into_boxed_slice()),
+                    Ok(Chunk::Gone) => None,
+                    Err(error) => {
+                        log::error!("the journal cannot be read at {offset}: {error}");
+                        None
+                    }
+                };
+                self.node.handle(self.now, Input::Chunk { offset, bytes });
+            }
+            Answer::Committed { ticket, result } => {
+                if let Err(error) = &result {
+                    log::error!("names and sessions cannot be kept: {error}");
+                }
+                self.node.handle(self.now, Input::Committed { ticket, good: result.is_ok() });
+            }
+        }
+    }
+}
