@@ -60,7 +60,9 @@ pub enum Input {
     /// The same, but the proof failed: another secret, or no server. A link that could not be dialled at
     /// all is simply `Closed`.
     Unproven(LinkId),
-    /// Close everything.
+    /// Send all clients to other servers, then close everything: for at most
+    /// [`Limits::drain`](crate::base::limits::Limits::drain) and a little. Without another server, and the second
+    /// time: close everything, after what is owed.
     Stop,
 }
 

@@ -22,6 +22,7 @@ mod contract;
 mod counters;
 mod delivery;
 mod digest;
+mod draining;
 mod ending;
 mod exchange;
 mod fetching;
@@ -70,6 +71,7 @@ use crate::wire::line::Flow;
 use crate::wire::message::{Activity, ClientMessage, Refusal, shorten};
 use contest::Contests;
 use delivery::Delivery;
+use draining::Draining;
 use frontier::Frontier;
 use guess::Guesses;
 use hashing::HashQueue;
@@ -105,6 +107,7 @@ pub struct Node {
     sessions: Sessions,
     frontier: Frontier,
     contests: Contests,
+    draining: Draining,
     /// Peers that were just found silent.
     suspected: Vec<PeerId>,
     rng: Rng,
@@ -135,6 +138,7 @@ impl Node {
             sessions: Sessions::default(),
             frontier: Frontier::default(),
             contests: Contests::default(),
+            draining: Draining::default(),
             suspected: Vec::new(),
             rng: Rng::new(seeds.chance),
             #[cfg(feature = "mutations")]
@@ -366,6 +370,7 @@ impl Node {
                 Timer::Kept(stamp) => self.on_kept_timer(stamp),
                 Timer::Away(user) => self.on_away(user),
                 Timer::Verifier(user) => self.on_verifier(user),
+                Timer::Leave => self.on_leave_timer(),
             }
         }
     }
@@ -382,16 +387,6 @@ impl Node {
     fn on_bad_line(&mut self, link_id: LinkId, refusal: impl FnOnce(usize) -> Refusal) {
         if let Reading::Take(limit) = self.reading(link_id) {
             self.invalid(link_id, &refusal(limit));
-        }
-    }
-
-    fn on_stop(&mut self) {
-        let all: Vec<LinkId> = self.links.iter().map(|(slot, link)| link::id(slot, link)).collect();
-        for link_id in all {
-            let phase = self.at(link_id).phase;
-            if !matches!(phase, Phase::Closing | Phase::Draining | Phase::Gone) {
-                self.close(link_id, CloseReason::Stopping);
-            }
         }
     }
 }

@@ -51,9 +51,11 @@ pub(super) enum Timer {
     Away(UserId),
     /// The name's fast check may be forgotten.
     Verifier(UserId),
+    /// A stopping server looks how far it is.
+    Leave,
 }
 
-const KINDS: usize = 19;
+const KINDS: usize = 20;
 /// Places a queue keeps when it is empty.
 const CAPACITY_KEPT: usize = 256;
 
@@ -79,6 +81,7 @@ impl Timer {
             Timer::Ask(_) => 16,
             Timer::Registration(_) => 17,
             Timer::Kept(_) => 18,
+            Timer::Leave => 19,
         }
     }
 }

@@ -31,7 +31,7 @@ pub use options::{Options, StartError};
 
 use crate::base::id::{LinkId, StreamId};
 use crate::base::limits::{
-    ACCEPT_RETRY, RESERVED_DESCRIPTORS, STOP, TURN_ACCEPTS, TURN_PROOFS, TURN_READ_BYTES,
+    ACCEPT_RETRY, RESERVED_DESCRIPTORS, STOP, STOP_PEERS, TURN_ACCEPTS, TURN_PROOFS, TURN_READ_BYTES,
 };
 use crate::base::time::Time;
 use crate::node::{Action, Counters, Identity, Input, Node, Seeds};
@@ -82,6 +82,7 @@ pub struct Server {
     /// The time of this turn.
     now: Time,
     stop_by: Option<Time>,
+    drain: Duration,
 }
 
 impl Server {
@@ -133,6 +134,7 @@ impl Server {
             start: Instant::now(),
             now: Time::START,
             stop_by: None,
+            drain: options.limits.drain,
         })
     }
 
@@ -177,6 +179,9 @@ impl Server {
         resumed.clear();
         self.resumed = resumed;
         self.on_slow_addresses();
+        if self.stop_by.is_some() && !self.node.is_draining() {
+            self.listeners.clear();
+        }
         self.accept();
         self.turn_of_long_lines();
         self.actions();
@@ -329,10 +334,13 @@ impl Server {
                 log::warn!("stopping at once");
                 self.stop_by = Some(self.now);
             } else {
-                log::info!("stopping: {} connections get what they are owed", self.open);
-                self.listeners.clear();
                 self.node.handle(self.now, Input::Stop);
-                self.stop_by = Some(self.now + STOP);
+                let (what, drain) = match self.node.is_draining() {
+                    true => ("are sent to other servers", self.drain),
+                    false => ("get what they are owed", Duration::ZERO),
+                };
+                log::info!("stopping: {} connections {what}", self.open);
+                self.stop_by = Some(self.now + drain + STOP + STOP_PEERS);
             }
         }
     }
