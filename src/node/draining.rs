@@ -114,7 +114,7 @@ impl Node {
             Stage::Closing => {}
         }
         if self.draining.stage != Stage::Over {
-            self.end_if_told(is_late);
+            self.end_if_told();
             self.timers.set(self.now + SEND_AWAY_TICK, Timer::Leave);
         }
     }
@@ -168,8 +168,8 @@ impl Node {
         self.timers.set(if is_alone { self.draining.until } else { self.now }, Timer::Leave);
     }
 
-    /// Closes the links to other servers when no client is left and they have all there is, or it is `late`.
-    fn end_if_told(&mut self, is_late: bool) {
+    /// Closes the links to other servers when no client is left and they have all there is.
+    fn end_if_told(&mut self) {
         let now = self.now;
         if !self.clients().is_empty() {
             self.draining.empty_since = None;
@@ -177,7 +177,7 @@ impl Node {
         }
         let since = *self.draining.empty_since.get_or_insert(now);
         let closing = self.draining.stage == Stage::Closing;
-        if (closing || now.since(since) >= DRAINED) && self.is_told() || (closing && is_late) {
+        if (closing || now.since(since) >= DRAINED) && self.is_told() {
             log::info!("nobody is left here, and {} other servers know it", self.mesh.peers.len());
             self.draining.stage = Stage::Over;
             self.close_all(|link| matches!(link.phase, Phase::Closing | Phase::Draining));
@@ -206,11 +206,10 @@ impl Node {
         }
     }
 
-    /// Links that are no server's, as far as is known.
+    /// Links that are no server's, as far as is known; those the shell was told to close may be owed something.
     fn clients(&self) -> Vec<LinkId> {
         let is_client = |link: &Link| {
-            let is_server = matches!(link.who, Who::Server(_));
-            !is_server && !matches!(link.phase, Phase::Dialing | Phase::Upgrading | Phase::Gone)
+            !matches!(link.who, Who::Server(_)) && !matches!(link.phase, Phase::Dialing | Phase::Upgrading)
         };
         let all = self.links.iter().filter(|(_, link)| is_client(link));
         all.map(|(slot, link)| link::id(slot, link)).collect()

@@ -168,7 +168,10 @@ fn a_network_is_restarted_one_server_after_the_other_while_its_clients_talk() {
 
 /// A port that is a test's own from the begin to the end of it: bound all the time by a socket that does not
 /// listen, which leaves it to a server, and to nobody else.
-struct Port(Socket, u16);
+struct Port {
+    _socket: Socket,
+    port: u16,
+}
 
 impl Port {
     fn new() -> Port {
@@ -176,12 +179,12 @@ impl Port {
         socket.set_reuse_address(true).expect("a socket");
         socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
         let address = socket.local_addr().expect("bound").as_socket().expect("an address");
-        Port(socket, address.port())
+        Port { _socket: socket, port: address.port() }
     }
 
     fn start(&self, other: Option<&Server>) -> Server {
         let mut command = Command::new(BINARY);
-        command.args(["server", "-lp", &self.1.to_string(), "-s", "sek"]).args(&CHEAP[2..]);
+        command.args(["server", "-lp", &self.port.to_string(), "-s", "sek"]).args(&CHEAP[2..]);
         if let Some(other) = other {
             command.args(["-rh", "localhost", "-rp", &other.port.to_string()]);
         }
