@@ -16,8 +16,8 @@ pub struct Limits {
     pub feed_bytes: usize,
     /// How long a registered user whose connection broke is owed what is said meanwhile.
     pub away: Duration,
-    /// How long a stopping server may take to send its clients to other servers; 0: none is sent. Half of what
-    /// process managers usually give a server to stop would be enough for thousands.
+    /// How long a stopping server may take to send its clients to other servers; 0: none is sent. It is what
+    /// process managers give a server to stop; half of it does for all, the rest is for those who linger.
     pub drain: Duration,
     /// How long a connection may take to log in; one that never does must not hold a descriptor.
     pub login: Duration,
