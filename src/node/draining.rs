@@ -96,7 +96,8 @@ impl Node {
     /// A stopping server looks how far it is.
     pub(super) fn on_leave_timer(&mut self) {
         let is_late = self.now >= self.draining.until;
-        match self.draining.stage {
+        let stage = self.draining.stage;
+        match stage {
             Stage::Serving | Stage::Over => return,
             Stage::Draining if is_late => {
                 let left = self.clients().count();
