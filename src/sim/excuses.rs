@@ -112,6 +112,10 @@ impl Cluster {
             return Some("excused: out of order, its hearer's kernel had it and it never read it");
         }
         let accepted = self.ledger.get(id)?.accepted?;
+        let is_before = |joined: Time| accepted.at <= joined + self.slack();
+        if self.users[u].is_shared && self.users[u].joined.is_some_and(is_before) {
+            return Some("excused: out of order, another device missed it before this one came");
+        }
         let late = |pipe: &&PipeId| {
             let begun = self.talks[*pipe].success.is_none_or(|at| accepted.at <= at + self.slack());
             begun && self.has_crossed(**pipe)
