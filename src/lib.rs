@@ -19,6 +19,8 @@
 //!         a link, a turn            └──────▲────────▲───────▲──────┘
 //!                                     cursor of  cursor   entry of a
 //!                                     a session  of ...   broken one
+//!
+//!   store: the feed's bytes are appended to the journal before any link is written to; the rest is rows
 //! ```
 //!
 //! A broadcast is written once, to the [feed](base::feed). A reader is no queue but the
@@ -49,6 +51,9 @@
 //! | name, user | what is registered; one user may have many sessions |
 //! | frame | one finished broadcast line, LF included |
 //! | feed | the ring of all frames, with absolute offsets |
+//! | journal | the feed on disk: the same bytes at the same offsets, further back |
+//! | row | what is kept on disk of a name, of its sessions, of other servers |
+//! | boot | one run of a server; after a restart it is to the next what a peer is that is gone |
 //! | span, range | what a reader is still owed of the feed |
 //! | cursor | the first byte a reader was not sent |
 //! | peer | another server, linked |
@@ -88,6 +93,8 @@
 //! | a login, on all servers | `node/claims.rs`, `node/plan.rs`, `node/answering.rs` |
 //! | what servers keep of each other's sessions | `node/names.rs`, `node/replica.rs`, `node/late.rs`, `node/frontier.rs` |
 //! | bugs on purpose | `node/mutation.rs` |
+//! | what outlives the node, before which answer | `node/keeping.rs`, `base/row.rs` |
+//! | readers that go on from disk | `node/behind.rs` |
 //! | unacknowledged bytes → what is owed | `node/sent.rs` |
 //! | who gets a name, on all servers | `node/registration.rs`, `node/contest.rs`, `node/asking.rs` |
 //! | two registries become one | `node/merging.rs`, `node/digest.rs` |
@@ -101,6 +108,7 @@
 //! | proven, encrypted links | `server/noise.rs`, `server/peers.rs`, `server/secret.rs` |
 //! | dialling, names of hosts | `server/dial.rs`, `server/lookup.rs` |
 //! | password threads | `server/pool.rs` |
+//! | the server's disk: starting, appending, degraded | `server/keep.rs` |
 //! | the feed on disk: appending, retention | `store/journal.rs`, `store/segment.rs` |
 //! | its bytes, what is left of them after a crash | `store/block.rs`, `store/recovery.rs` |
 //! | reading it far behind | `store/reading.rs` |
