@@ -15,7 +15,7 @@ use super::peer::Peer;
 use super::relay::OWN;
 use super::{Node, Timer};
 use crate::base::id::LinkId;
-use crate::base::limits::{DRAINED, SEND_AWAY_RATE, SEND_AWAY_TICK, SILENT, STOP};
+use crate::base::limits::{DRAINED, SEND_AWAY_RATE, SEND_AWAY_TICK, SILENT, STOP, SUSPECT};
 use crate::base::time::Time;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,8 +43,9 @@ pub(super) struct Draining {
     sent: usize,
     /// Connections up to this generation had time to log in when this is over.
     strangers: (u32, Time),
-    /// Since when there is no client.
+    /// Since when there is no client, and no other server.
     empty_since: Option<Time>,
+    alone_since: Option<Time>,
 }
 
 impl Draining {
@@ -95,28 +96,42 @@ impl Node {
     /// A stopping server looks how far it is.
     pub(super) fn on_leave_timer(&mut self) {
         let is_late = self.now >= self.draining.until;
-        match self.draining.stage {
+        let stage = self.draining.stage;
+        match stage {
             Stage::Serving | Stage::Over => return,
             Stage::Draining if is_late => {
-                let left = self.clients().len();
+                let left = self.clients().count();
                 log::warn!("the time to send clients away is over: {left} are left and closed");
                 self.close_clients();
             }
-            Stage::Draining if stay(&self.mesh).next().is_none() => {
-                log::warn!("no server is left to send clients to: {} are closed", self.clients().len());
+            Stage::Draining if self.is_alone() => {
+                log::warn!("no server is left to send clients to: {} are closed", self.clients().count());
                 self.close_clients();
             }
             Stage::Draining => {
                 self.send_away();
                 self.close_strangers();
             }
-            Stage::Closing if is_late => self.clients().into_iter().for_each(|link_id| self.abandon(link_id)),
+            Stage::Closing if is_late => {
+                let left: Vec<LinkId> = self.clients().collect();
+                left.into_iter().for_each(|link_id| self.abandon(link_id));
+            }
             Stage::Closing => {}
         }
         if self.draining.stage != Stage::Over {
             self.end_if_told();
             self.timers.set(self.now + SEND_AWAY_TICK, Timer::Leave);
         }
+    }
+
+    /// Nobody takes its clients: all others drain, too, or none was linked for so long that none may come.
+    fn is_alone(&mut self) -> bool {
+        if stay(&self.mesh).next().is_some() {
+            self.draining.alone_since = None;
+            return false;
+        }
+        let since = *self.draining.alone_since.get_or_insert(self.now);
+        self.mesh.linked().next().is_some() || self.now.since(since) >= SUSPECT
     }
 
     /// Sends as many sessions away as it is time for, the newest first, to each server in turn.
@@ -171,7 +186,7 @@ impl Node {
     /// Closes the links to other servers when no client is left and they have all there is.
     fn end_if_told(&mut self) {
         let now = self.now;
-        if !self.clients().is_empty() {
+        if self.clients().next().is_some() {
             self.draining.empty_since = None;
             return;
         }
@@ -196,7 +211,10 @@ impl Node {
         let is_asked = !sessions.claims.is_empty() || !sessions.answers.is_empty();
         let mut heard = self.mesh.lively().filter(|(_, peer)| !peer.is_stalled());
         let is_copied = held == 0 || self.mesh.linked().any(|(_, peer)| has_all(peer));
-        self.mesh.peers.is_empty() || (!is_asked && is_copied && heard.all(|(_, peer)| is_told(peer)))
+        if self.mesh.peers.is_empty() {
+            return !self.is_draining();
+        }
+        !is_asked && is_copied && heard.all(|(_, peer)| is_told(peer))
     }
 
     fn close_all(&mut self, but: impl Fn(&Link) -> bool) {
@@ -207,12 +225,12 @@ impl Node {
     }
 
     /// Links that are no server's, as far as is known; those the shell was told to close may be owed something.
-    fn clients(&self) -> Vec<LinkId> {
+    fn clients(&self) -> impl Iterator<Item = LinkId> {
         let is_client = |link: &Link| {
             !matches!(link.who, Who::Server(_)) && !matches!(link.phase, Phase::Dialing | Phase::Upgrading)
         };
-        let all = self.links.iter().filter(|(_, link)| is_client(link));
-        all.map(|(slot, link)| link::id(slot, link)).collect()
+        let all = self.links.iter().filter(move |(_, link)| is_client(link));
+        all.map(|(slot, link)| link::id(slot, link))
     }
 }
 

@@ -146,7 +146,8 @@ impl Server {
     /// Serves until SIGTERM or SIGINT.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
-        while self.stop_by.is_none_or(|by| self.node.links() > 0 && self.now < by) {
+        let has_ended = |node: &Node| node.links() == 0 && !node.is_draining();
+        while self.stop_by.is_none_or(|by| !has_ended(&self.node) && self.now < by) {
             match self.poll.poll(&mut events, self.timeout()) {
                 Err(e) if e.kind() != ErrorKind::Interrupted => return Err(e),
                 _ => {}

@@ -44,7 +44,7 @@ impl Cluster {
     /// A stopping server's process ends when its node has no link, or it is time.
     pub(super) fn end_if_stopped(&mut self, h: usize) {
         let now = self.now();
-        let is_over = |node: &Node| node.links() == 0;
+        let is_over = |node: &Node| node.links() == 0 && !node.is_draining();
         let Some(by) = self.hosts[h].stop_by.filter(|_| self.hosts[h].is_up()) else { return };
         let ends = self.hosts[h].node.as_deref().is_some_and(is_over);
         if !ends && now < by {
