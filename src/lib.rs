@@ -62,6 +62,7 @@
 //! | accept, expose | an own message gets its number; it is shown when a second server holds it |
 //! | generation | the name of one session, ordered among all of its user's |
 //! | home | the boot a session lives on |
+//! | drain | a server stops and sends its clients to the others first |
 //! | entry | what a broken session is owed: the *mailbox* of a name is its entries |
 //! | frontier | what a server says four times a second: what it holds, how far its sessions are |
 //! | follower | a link that has everything and only needs what comes next |
@@ -85,6 +86,7 @@
 //! | REGISTER, LOGIN, LOGOUT, ACTIVITY_MESSAGE | `node/session.rs` |
 //! | who is written to, and what | `node/delivery.rs` |
 //! | closing, what stays owed | `node/ending.rs` |
+//! | a server stops: its clients are sent to others | `node/draining.rs` |
 //! | links to servers, signs of life | `node/mesh.rs`, `node/peer.rs`, `node/membership.rs` |
 //! | messages of all servers: held, exposed, applied | `node/relay.rs`, `node/stream.rs`, `node/exchange.rs` |
 //! | what is missing is asked for | `node/fetching.rs` |
@@ -115,7 +117,7 @@
 //! | `unsafe` | `server/sys.rs` |
 //! | a node without sockets, for tests | `sim/mod.rs` |
 //! | whole networks in virtual time: what a seed is, the run, the ways, the servers | `sim/swarm.rs`, `sim/cluster.rs`, `sim/network.rs`, `sim/host.rs`, `sim/turn.rs` |
-//! | what their clients do, what goes wrong | `sim/user.rs`, `sim/conversation.rs`, `sim/workload.rs`, `sim/faults.rs` |
+//! | what their clients do, what goes wrong | `sim/user.rs`, `sim/conversation.rs`, `sim/workload.rs`, `sim/faults.rs`, `sim/drain.rs` |
 //! | what they must hear, and what a fault excuses | `sim/hearing.rs`, `sim/promises.rs`, `sim/names.rs`, `sim/excuses.rs` |
 //! | networks in virtual time | `sim/cluster.rs` |
 //! | what the fuzzer runs | `fuzz/client_line.rs`, `fuzz/line_splitting.rs`, `fuzz/session.rs`, `fuzz/handshake.rs`, `fuzz/peer_frames.rs`, `fuzz/journal.rs` |

@@ -1,6 +1,8 @@
 //! What befalls servers and the ways between them, and how it is mended. One at a time: the guarantees are
 //! about one fault, and two at once excuse nearly everything.
 
+use std::time::Duration;
+
 use super::cluster::Cluster;
 use super::schedule::{Event, ms};
 use super::swarm::Class;
@@ -13,9 +15,13 @@ enum Remedy {
         loses_key: bool,
     },
     Resume(usize),
+    Restart(usize),
     /// Walls, each from one to another.
     Open(Vec<(usize, usize)>),
 }
+
+/// How long all are linked before a server goes.
+pub(super) const MESHED: Duration = Duration::from_millis(1_200);
 
 #[derive(Debug)]
 pub(super) struct Fault {
@@ -27,6 +33,9 @@ impl Cluster {
     pub(super) fn on_fault(&mut self) {
         if self.healed.is_some() {
             return;
+        }
+        if self.is_any_stopping() {
+            return self.schedule.after(ms(200), Event::Fault);
         }
         let classes: Vec<Class> = self.swarm.classes.iter().filter(|class| self.can_befall(*class)).collect();
         // Who logs in for the first time takes what another device of its name is owed.
@@ -55,7 +64,9 @@ impl Cluster {
     fn can_befall(&self, class: Class) -> bool {
         let n = self.hosts.len();
         match class {
-            Class::Kill | Class::Vanish => n > 1 && self.is_meshed() && self.meshed_for(ms(1_200)),
+            Class::Kill | Class::Vanish | Class::Drain => {
+                n > 1 && self.is_meshed() && self.meshed_for(MESHED)
+            }
             Class::Pause => true,
             Class::Newcomer => n < 7,
             Class::Cut | Class::OneWay | Class::Part | Class::Flaky => n > 1,
@@ -76,6 +87,10 @@ impl Cluster {
                 let loses_key = self.has(Class::Newcomer) && self.rng.chance(50);
                 self.crash(any, class == Class::Vanish);
                 Remedy::Boot { host: any, loses_key }
+            }
+            Class::Drain => {
+                self.drain(any);
+                Remedy::Restart(any)
             }
             Class::Pause => {
                 self.pause(any);
@@ -102,8 +117,11 @@ impl Cluster {
 
     /// A server took a login while one was waited for.
     pub(super) fn on_strike(&mut self, host: usize) {
-        let is_fit = self.healed.is_none() && self.hosts[host].is_running() && self.is_meshed();
-        if is_fit && self.meshed_for(ms(1_200)) {
+        let is_fit = self.healed.is_none()
+            && !self.is_any_stopping()
+            && self.hosts[host].is_running()
+            && self.is_meshed();
+        if is_fit && self.meshed_for(MESHED) {
             self.judge.mark("a server was killed in the middle of a login");
             self.crash(host, false);
             let n = self.faults.len();
@@ -150,10 +168,17 @@ impl Cluster {
                 }
             }
             Remedy::Resume(host) => self.resume(host),
+            Remedy::Restart(host) => self.restart(host, n),
             Remedy::Open(ways) => ways.iter().for_each(|(from, to)| self.walls[*from][*to] -= 1),
         }
         self.retransmit();
         self.survey();
+    }
+
+    /// It cannot be mended yet.
+    pub(super) fn mend_later(&mut self, n: usize, host: usize) {
+        self.faults[n].remedy = Some(Remedy::Restart(host));
+        self.schedule.after(ms(100), Event::Mend(n));
     }
 
     /// All that is wrong goes right.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::cluster::Cluster;
+use super::drain::DRAIN;
 use super::pipe::{Owner, Pipe, PipeId};
 use super::schedule::{Event, ms, us};
 use super::swarm::Class;
@@ -29,6 +30,8 @@ pub(super) enum Notice {
     Hashed(LinkId, Hashed),
     /// The workload sends a client to another server.
     Redirect(LinkId, usize),
+    /// SIGTERM.
+    Stop,
 }
 
 /// The shell's part of a link.
@@ -64,6 +67,8 @@ pub(super) struct Host {
     pub spins: u32,
     /// When it last showed a message that nobody had confirmed in time.
     pub admitted: Option<Time>,
+    /// It was told to stop, and its process ends then.
+    pub stop_by: Option<Time>,
 }
 
 /// What the wall clocks say at the start of time.
@@ -106,6 +111,7 @@ impl Host {
         self.paused = false;
         self.spins = 0;
         self.admitted = None;
+        self.stop_by = None;
     }
 }
 
@@ -126,6 +132,7 @@ impl Cluster {
             skew_ms,
             spins: 0,
             admitted: None,
+            stop_by: None,
         });
         let n = self.hosts.len();
         self.walls.iter_mut().for_each(|row| row.push(0));
@@ -135,7 +142,13 @@ impl Cluster {
     }
 
     fn limits() -> Limits {
-        Limits { feed_bytes: 1 << 20, line_bytes: 1 << 14, failed_logins: 255, ..Limits::default() }
+        Limits {
+            feed_bytes: 1 << 20,
+            line_bytes: 1 << 14,
+            failed_logins: 255,
+            drain: DRAIN,
+            ..Limits::default()
+        }
     }
 
     /// Starts a server that is down. Its key may be lost; its records always are, as there is no store.
@@ -247,7 +260,7 @@ impl Cluster {
             self.judge.mark("a connect that nobody heard");
             return;
         }
-        let is_up = self.hosts[h].is_up();
+        let is_up = self.hosts[h].is_listening();
         if is_up {
             self.pipes[pipe].owners[1] = Owner::Host(h, self.hosts[h].boot);
             self.pipes[pipe].open[1] = true;

@@ -46,6 +46,8 @@ pub(super) struct Boot {
     pub host: usize,
     pub born: Time,
     pub died: Option<Time>,
+    /// When it was told to stop: that, and its end, excuses nothing.
+    pub drained: Option<Time>,
     /// What it accepted, in its order.
     pub accepted: Vec<MessageId>,
     /// How far it holds the streams of other boots.
@@ -72,6 +74,7 @@ impl Ledger {
             host,
             born: now,
             died: None,
+            drained: None,
             accepted: Vec::new(),
             holds: BTreeMap::new(),
             tap: None,

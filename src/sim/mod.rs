@@ -5,6 +5,7 @@
 
 mod cluster;
 mod conversation;
+mod drain;
 mod excuses;
 mod faults;
 mod hearing;

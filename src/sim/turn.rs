@@ -43,6 +43,7 @@ impl Cluster {
         }
         self.sleep(&node, h);
         self.hosts[h].node = Some(node);
+        self.end_if_stopped(h);
         if self.links.is_stale {
             self.survey();
         }
@@ -105,6 +106,7 @@ impl Cluster {
                 }
                 None => self.close(pipe, 0),
             },
+            Notice::Stop => node.handle(now, Input::Stop),
             Notice::Hashed(link, hashed) => node.handle(now, Input::Hashed(link, hashed)),
             Notice::Redirect(link, to) => {
                 self.judge.mark("a user was sent to another server");

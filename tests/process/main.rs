@@ -9,6 +9,7 @@ mod breaks;
 mod client;
 mod crew;
 mod crowd;
+mod drain;
 mod faults;
 mod full;
 mod hostile;
