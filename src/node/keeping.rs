@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::mesh::PeerId;
 use super::names::{Home, Rec};
 use super::{Action, Node, Timer};
-use crate::base::feed::{Offset, Run};
+use crate::base::feed::{Offset, Unwritten};
 use crate::base::hlc::Generation;
 use crate::base::id::{StreamId, UserId};
 use crate::base::limits::{COMMIT_RETRY, COMMIT_ROWS};
@@ -155,9 +155,10 @@ impl Node {
 
     fn restore_sessions(&mut self, user: UserId, kept: Kept) {
         let now = self.now;
+        let stamp = self.registry.user(user).stamp;
         let names = self.registry.user_mut(user).names.get_or_insert_default();
         names.multi |= kept.multi;
-        for (entry, named) in kept.entries {
+        for (entry, named) in kept.entries.into_iter().filter(|(entry, _)| entry.is_of(stamp)) {
             self.mesh.clock.hear(entry.generation.at);
             names.put(Rec { named, ..Rec::from_entry(&entry, now) });
         }
@@ -165,9 +166,8 @@ impl Node {
         self.arm_away(user);
     }
 
-    /// What is to be appended to the journal before anything is written to a link: where it begins, whose
-    /// lines it is, and its bytes.
-    pub fn unwritten(&self) -> Option<(Offset, &[Run], [&[u8]; 2])> {
+    /// What is to be appended to the journal before anything is written to a link.
+    pub fn unwritten(&self) -> Option<Unwritten<'_>> {
         self.delivery.feed.unwritten()
     }
 
