@@ -5,6 +5,7 @@
 
 mod cluster;
 mod conversation;
+mod disk;
 mod excuses;
 mod faults;
 mod hearing;
