@@ -20,7 +20,12 @@ impl Node {
 
     /// Asks the disk for the piece with the byte at `at`, for a link, or for a peer.
     pub(super) fn ask_disk(&mut self, at: Offset, link: Option<LinkId>) {
-        let from = (at - at % CHUNK_BYTES as u64).max(self.delivery.feed.floor());
+        let feed = &self.delivery.feed;
+        let mut from = (at - at % CHUNK_BYTES as u64).max(feed.floor());
+        // A piece may be shorter than was asked for: then the next one begins behind it.
+        while feed.readable(from) > from {
+            from = feed.readable(from);
+        }
         let waiting = self.delivery.asked.entry(from).or_insert_with(|| {
             self.counters.disk_reads += 1;
             self.actions.push_back(Action::Read { offset: from, length: CHUNK_BYTES });
