@@ -252,6 +252,11 @@ impl Cluster {
         node.written(Some(disk.head()));
         if is_gap {
             self.judge.mark("a gap in a journal");
+            let boot = self.hosts[h].boot;
+            let held = self.ledger.accepted().filter(|(_, _, accepted)| self.ledger.holds(boot, accepted));
+            let lost: Vec<MessageId> =
+                held.map(|(id, _, _)| id).filter(|id| !self.hosts[h].disk.ever.contains(id)).collect();
+            self.hosts[h].disk.dropped.extend(lost.into_iter().map(|id| (id, now)));
         }
         if is_dropped {
             self.judge.mark("what was too old left a journal");

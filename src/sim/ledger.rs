@@ -124,7 +124,7 @@ impl Ledger {
         }
     }
 
-    fn holds(&self, boot: usize, accepted: &Accepted) -> bool {
+    pub fn holds(&self, boot: usize, accepted: &Accepted) -> bool {
         boot == accepted.boot
             || self.boots[boot].holds.get(&accepted.boot).is_some_and(|upto| *upto >= accepted.seq)
     }

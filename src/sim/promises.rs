@@ -109,7 +109,7 @@ impl Cluster {
             .filter(|(_, message, accepted)| message.exposed.is_some() && !self.ledger.is_held(accepted))
             .map(|(id, message, accepted)| {
                 let holders = || self.ledger.holders(&accepted);
-                let is_kept = holders().any(|boot| self.ledger.is_kept(boot, id));
+                let is_kept = holders().any(|boot| self.is_kept_of(boot, id));
                 (id, holders().count(), message.single, is_kept)
             })
             .collect();
@@ -123,6 +123,12 @@ impl Cluster {
                 _ => self.violate("what any client saw survives one crash", format!("{id:?} is gone")),
             }
         }
+    }
+
+    /// A boot had shown it, and what it had on disk outlived it.
+    fn is_kept_of(&self, boot: usize, id: MessageId) -> bool {
+        let host = self.ledger.boots[boot].host;
+        self.ledger.is_kept(boot, id) && !self.hosts[host].disk.dropped.contains_key(&id)
     }
 
     fn servers_agree(&mut self) {
