@@ -58,6 +58,7 @@ pub(super) enum Awaited {
 struct InWork {
     ticket: u64,
     names: Vec<UserId>,
+    gone: Vec<Box<str>>,
     sessions: Vec<UserId>,
     awaited: Vec<Awaited>,
 }
@@ -260,7 +261,8 @@ impl Node {
             self.keeping.names.append(changed);
         }
         let mut rows: Vec<Row> = Vec::new();
-        for name in std::mem::take(&mut self.keeping.gone) {
+        let gone = std::mem::take(&mut self.keeping.gone);
+        for name in &gone {
             rows.push((Table::Names, name.as_bytes().into(), None));
         }
         for claim in std::mem::take(&mut self.keeping.claims) {
@@ -295,7 +297,7 @@ impl Node {
         }
         self.keeping.tickets += 1;
         let ticket = self.keeping.tickets;
-        self.keeping.in_work = Some(InWork { ticket, names, sessions, awaited });
+        self.keeping.in_work = Some(InWork { ticket, names, gone, sessions, awaited });
         Some(Action::Commit { ticket, rows, durable: true })
     }
 
@@ -325,6 +327,7 @@ impl Node {
             }
             self.keeping.retry_at = Some(self.now + COMMIT_RETRY);
             self.keeping.names.extend(done.names);
+            done.gone.iter().for_each(|name| self.unkeep_claim(name));
             done.sessions.into_iter().for_each(|user| self.touch(user));
             (self.keeping.homes, self.keeping.peers) = (true, true);
             self.timers.set(self.now + COMMIT_RETRY, Timer::Rows);

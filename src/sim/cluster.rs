@@ -182,6 +182,7 @@ impl Cluster {
             Event::Acked(pipe, side) => self.on_acked(pipe, side),
             Event::Reset(pipe, side) => self.on_reset(pipe, side),
             Event::Hashed { host, boot, link, hashed } => self.on_hashed(host, boot, link, hashed),
+            Event::Disk { host, boot } => self.on_disk(host, boot),
             Event::Read(pipe) => self.user_reads(pipe, true),
             Event::Act(user) => self.on_act(user),
             Event::Come { user, plan, to } => self.on_come(user, plan, to),
