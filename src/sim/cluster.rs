@@ -97,8 +97,9 @@ pub(super) struct Cluster {
 /// How long everything may take to be well again.
 pub(super) const LIVENESS: Duration = Duration::from_secs(20);
 
-/// How long the last words may take: what is said first in a session waits for what its name said elsewhere.
-const LAST_WORDS: Duration = Duration::from_millis(3_000).saturating_add(PREV_WAIT);
+/// How long the last words may take: what is said first in a session waits for what its name said elsewhere, and
+/// all comes behind the old messages that a server lacks which was started again.
+const LAST_WORDS: Duration = Duration::from_secs(8).saturating_add(PREV_WAIT);
 
 /// Runs one seed. A panic in it is a promise not kept, too.
 pub fn run(seed: u64, options: &Options) -> Outcome {
