@@ -63,6 +63,16 @@ struct InWork {
     awaited: Vec<Awaited>,
 }
 
+/// A name, as it is kept.
+#[derive(Debug, Serialize, Deserialize)]
+struct KeptName {
+    #[serde(flatten)]
+    registration: Registration,
+    /// It is a claim that was not committed yet. Perhaps it was refused, and another has the name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_claim: bool,
+}
+
 /// A name's sessions, as they are kept.
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
@@ -112,13 +122,15 @@ impl Node {
     pub fn restore_rows(&mut self, now: Time, rows: &[Row]) -> usize {
         self.now = now;
         let of = |table: Table| rows.iter().filter(move |row| row.0 == table);
-        let mut bad = 0;
+        let (mut bad, mut claims) = (0, Vec::new());
         for (_, _, value) in of(Table::Names) {
-            match serde_json::from_slice::<Registration>(value.as_deref().unwrap_or_default()) {
-                Ok(kept) => drop(self.merge_registration(&Registration { verifier: None, ..kept })),
+            match serde_json::from_slice::<KeptName>(value.as_deref().unwrap_or_default()) {
+                Ok(kept) if kept.is_claim => claims.push(kept.registration),
+                Ok(kept) => drop(self.merge_registration(&kept.registration)),
                 Err(_) => bad += 1,
             }
         }
+        claims.into_iter().for_each(|claim| self.restore_claim(claim));
         for (_, key, value) in of(Table::Meta) {
             let value = value.as_deref().unwrap_or_default();
             bad += usize::from(!match &**key {
@@ -136,6 +148,15 @@ impl Node {
             }
         }
         bad
+    }
+
+    /// Should its client have been told of success, it has the name. Should it not, and another have been told so
+    /// since, that one has: so it counts from now on.
+    fn restore_claim(&mut self, claim: Registration) {
+        self.mesh.clock.hear(claim.stamp.at);
+        let stamp = self.mesh.clock.draw_above(claim.stamp);
+        let user = self.merge_registration(&Registration { stamp, ..claim });
+        self.keeping.names.push(user);
     }
 
     fn restore_homes(&mut self, value: &[u8]) -> bool {
@@ -266,13 +287,15 @@ impl Node {
             rows.push((Table::Names, name.as_bytes().into(), None));
         }
         for claim in std::mem::take(&mut self.keeping.claims) {
-            rows.push((Table::Names, claim.name.as_bytes().into(), json(&claim)));
+            let name = claim.name.as_bytes().into();
+            rows.push((Table::Names, name, json(&KeptName { registration: claim, is_claim: true })));
         }
         let room = |n: usize| n.saturating_sub(COMMIT_ROWS);
         let names = self.keeping.names.split_off(room(self.keeping.names.len()));
         for user in &names {
             let kept = Registration { verifier: None, ..self.registration_of(*user) };
-            rows.push((Table::Names, kept.name.as_bytes().into(), json(&kept)));
+            let name = kept.name.as_bytes().into();
+            rows.push((Table::Names, name, json(&KeptName { registration: kept, is_claim: false })));
         }
         let sessions = self.keeping.sessions.split_off(room(self.keeping.sessions.len()));
         for user in &sessions {

@@ -99,6 +99,11 @@ impl Disk {
         }
     }
 
+    /// It is in the journal.
+    pub fn has(&self, id: MessageId) -> bool {
+        self.ever.contains(&id) && !self.dropped.contains_key(&id)
+    }
+
     fn head(&self) -> Offset {
         self.segments[0]
     }

@@ -96,6 +96,9 @@ impl Cluster {
             }
             let old = &self.talks[&message.pipe];
             let asked = self.talks[pipe].asked.unwrap_or(self.pipes[*pipe].born);
+            if old.success.is_none_or(|at| at >= asked) {
+                return Some("excused: out of order, said where its sender was not let in before it left");
+            }
             let bound = if old.was_redirected { asked + CLAIM_DRY.saturating_sub(ms(10)) } else { asked };
             let arrived = self.pipes[message.pipe].flows[0].arrived_at(message.end);
             if arrived.is_none_or(|arrived| arrived >= bound) {
@@ -199,7 +202,13 @@ impl Cluster {
             let left = self.pipes[*pipe].closed_at[0].unwrap_or(self.now());
             let dropped = &self.hosts[self.talks[pipe].host].disk.dropped;
             dropped.get(&id).is_some_and(|at| *at <= left)
-        })
+        }) || self.users[u].talk.is_some_and(|pipe| self.is_too_old_for(self.talks[&pipe].host, id))
+    }
+
+    /// A server never had it, and it has left all journals that had it.
+    pub(super) fn is_too_old_for(&self, h: usize, id: MessageId) -> bool {
+        let any = self.hosts.iter().any(|host| host.disk.dropped.contains_key(&id));
+        any && !self.hosts[h].disk.ever.contains(&id) && !self.hosts.iter().any(|host| host.disk.has(id))
     }
 
     /// The client has logged in while a server had its session before, of which it had said nothing. It looks

@@ -190,10 +190,24 @@ impl Cluster {
             node.join(now, &hostname(*first), PORT);
         }
         self.hosts[h].node = Some(node);
-        let tap = self.tap(h, b"{\"command\":\"LOGIN\",\"username\":\"anonymous\"}\n");
-        self.ledger.boots[boot].tap = Some(tap);
+        self.tap_anew(h);
         self.wake(h);
         self.survey();
+    }
+
+    /// What the server shows is heard from now on.
+    fn tap_anew(&mut self, h: usize) {
+        let tap = self.tap(h, b"{\"command\":\"LOGIN\",\"username\":\"anonymous\"}\n");
+        let boot = &mut self.ledger.boots[self.hosts[h].boot];
+        (boot.tap, boot.hears_since) = (Some(tap), None);
+    }
+
+    /// The simulator's own connection was closed, as the server's journal had a gap where it was.
+    pub fn tap_again(&mut self, h: usize) {
+        if self.has(Class::Small) {
+            self.judge.mark("excused: an anonymous client in a gap of a journal");
+            self.tap_anew(h);
+        }
     }
 
     /// A connection of the simulator's own to a server: it takes no time, and nothing happens to it.

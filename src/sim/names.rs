@@ -79,6 +79,8 @@ impl Cluster {
             if !(disk.is_full || is_late) {
                 self.violate("a disk that takes rows takes registrations", text);
             }
+            // Others may take it for a claim under way for a while.
+            self.users[u].is_in_doubt = true;
             return self.judge.mark("a name was not registered, as the disk took nothing");
         }
         let user = &mut self.users[u];

@@ -87,6 +87,7 @@ impl Cluster {
                 accepted.at > since && !boot.heard.contains_key(id) && self.ledger.is_held(accepted)
             })
             .map(|(id, _, _)| id)
+            .filter(|id| !self.is_too_old_for(h, *id))
             .collect()
     }
 

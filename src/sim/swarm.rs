@@ -278,13 +278,13 @@ impl Swarm {
             if tiny { (rng.between(600, 4_000), rng.between(600, 4_000)) } else { (1 << 18, 1 << 18) };
         let turn_bytes = if classes.has(Class::Chunks) { rng.between(200, 4_000) as usize } else { 64 << 10 };
         let is_small = classes.has(Class::Small);
-        let feed_bytes = if is_small { 1 << rng.between(13, 15) } else { 1 << 20 };
+        let feed_bytes = if is_small { 1 << rng.between(14, 15) } else { 1 << 20 };
         let retention = match is_small && rng.chance(50) {
             true => rng.between(40_000, 120_000),
             false => 1 << 30,
         };
         let retention = (retention, rng.between(4_000, 30_000));
-        let turn_bytes = if is_small { turn_bytes.min(feed_bytes / 8) } else { turn_bytes };
+        let turn_bytes = if is_small { turn_bytes.min(feed_bytes / 32) } else { turn_bytes };
         Swarm {
             classes,
             servers,

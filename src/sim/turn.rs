@@ -358,6 +358,9 @@ impl Cluster {
             }
             self.links.is_stale |= sock.peer.is_some();
             self.close(sock.pipe, sock.side);
+            if matches!(self.pipes[sock.pipe].owners[0], Owner::Tap) {
+                self.tap_again(h);
+            }
         } else if self.hosts[h].dialling.remove(&link).is_none() {
             return;
         }
