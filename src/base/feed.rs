@@ -25,6 +25,9 @@ pub struct Run {
     pub count: u32,
 }
 
+/// What is to be put on disk: where it begins, whose lines it is, and its bytes.
+pub type Unwritten<'a> = (Offset, &'a [Run], [&'a [u8]; 2]);
+
 /// The ring of broadcasts. Memory is reserved at once and touched only as it is written.
 ///
 /// What has left it may be on disk still. Pieces of that are put back for a while as they are asked for.
@@ -117,8 +120,8 @@ impl Feed {
         }
     }
 
-    /// What is to be put on disk: where it begins, whose lines it is, and its bytes.
-    pub fn unwritten(&self) -> Option<(Offset, &[Run], [&[u8]; 2])> {
+    /// What is to be put on disk.
+    pub fn unwritten(&self) -> Option<Unwritten<'_>> {
         let from = self.written.filter(|written| *written < self.tail)?;
         let (a, b) = self.read(from, self.tail);
         Some((from, &self.runs, [a, b]))

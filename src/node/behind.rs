@@ -22,8 +22,8 @@ impl Node {
     pub(super) fn ask_disk(&mut self, at: Offset, link: Option<LinkId>) {
         let feed = &self.delivery.feed;
         let mut from = (at - at % CHUNK_BYTES as u64).max(feed.floor());
-        // A piece may end early, where a file does.
-        while feed.readable(from) > from && feed.readable(from) <= at {
+        // A piece may be shorter than was asked for: then the next one begins behind it.
+        while feed.readable(from) > from {
             from = feed.readable(from);
         }
         let waiting = self.delivery.asked.entry(from).or_insert_with(|| {

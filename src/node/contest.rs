@@ -48,8 +48,8 @@ pub(super) struct Own {
     pub committed: Option<UserId>,
     /// A peer keeps the registration.
     pub stored: bool,
-    /// Its row is on its way to the disk, or there.
-    pub kept: Option<bool>,
+    /// Since when its row is on its way to the disk, and whether it is there.
+    pub kept: Option<(Time, bool)>,
 }
 
 /// A peer's claim.

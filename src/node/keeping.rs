@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::mesh::PeerId;
 use super::names::{Home, Rec};
 use super::{Action, Node, Timer};
-use crate::base::feed::{Offset, Run};
+use crate::base::feed::{Offset, Unwritten};
 use crate::base::hlc::Generation;
 use crate::base::id::{StreamId, UserId};
 use crate::base::limits::{COMMIT_RETRY, COMMIT_ROWS};
@@ -58,8 +58,19 @@ pub(super) enum Awaited {
 struct InWork {
     ticket: u64,
     names: Vec<UserId>,
+    gone: Vec<Box<str>>,
     sessions: Vec<UserId>,
     awaited: Vec<Awaited>,
+}
+
+/// A name, as it is kept.
+#[derive(Debug, Serialize, Deserialize)]
+struct KeptName {
+    #[serde(flatten)]
+    registration: Registration,
+    /// It is a claim that was not committed yet. Perhaps it was refused, and another has the name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_claim: bool,
 }
 
 /// A name's sessions, as they are kept.
@@ -111,13 +122,15 @@ impl Node {
     pub fn restore_rows(&mut self, now: Time, rows: &[Row]) -> usize {
         self.now = now;
         let of = |table: Table| rows.iter().filter(move |row| row.0 == table);
-        let mut bad = 0;
+        let (mut bad, mut claims) = (0, Vec::new());
         for (_, _, value) in of(Table::Names) {
-            match serde_json::from_slice::<Registration>(value.as_deref().unwrap_or_default()) {
-                Ok(kept) => drop(self.merge_registration(&Registration { verifier: None, ..kept })),
+            match serde_json::from_slice::<KeptName>(value.as_deref().unwrap_or_default()) {
+                Ok(kept) if kept.is_claim => claims.push(kept.registration),
+                Ok(kept) => drop(self.merge_registration(&kept.registration)),
                 Err(_) => bad += 1,
             }
         }
+        claims.into_iter().for_each(|claim| self.restore_claim(claim));
         for (_, key, value) in of(Table::Meta) {
             let value = value.as_deref().unwrap_or_default();
             bad += usize::from(!match &**key {
@@ -135,6 +148,15 @@ impl Node {
             }
         }
         bad
+    }
+
+    /// Should its client have been told of success, it has the name. Should it not, and another have been told so
+    /// since, that one has: so it counts from now on.
+    fn restore_claim(&mut self, claim: Registration) {
+        self.mesh.clock.hear(claim.stamp.at);
+        let stamp = self.mesh.clock.draw_above(claim.stamp);
+        let user = self.merge_registration(&Registration { stamp, ..claim });
+        self.keeping.names.push(user);
     }
 
     fn restore_homes(&mut self, value: &[u8]) -> bool {
@@ -155,9 +177,10 @@ impl Node {
 
     fn restore_sessions(&mut self, user: UserId, kept: Kept) {
         let now = self.now;
+        let stamp = self.registry.user(user).stamp;
         let names = self.registry.user_mut(user).names.get_or_insert_default();
         names.multi |= kept.multi;
-        for (entry, named) in kept.entries {
+        for (entry, named) in kept.entries.into_iter().filter(|(entry, _)| entry.is_of(stamp)) {
             self.mesh.clock.hear(entry.generation.at);
             names.put(Rec { named, ..Rec::from_entry(&entry, now) });
         }
@@ -165,9 +188,8 @@ impl Node {
         self.arm_away(user);
     }
 
-    /// What is to be appended to the journal before anything is written to a link: where it begins, whose
-    /// lines it is, and its bytes.
-    pub fn unwritten(&self) -> Option<(Offset, &[Run], [&[u8]; 2])> {
+    /// What is to be appended to the journal before anything is written to a link.
+    pub fn unwritten(&self) -> Option<Unwritten<'_>> {
         self.delivery.feed.unwritten()
     }
 
@@ -260,17 +282,20 @@ impl Node {
             self.keeping.names.append(changed);
         }
         let mut rows: Vec<Row> = Vec::new();
-        for name in std::mem::take(&mut self.keeping.gone) {
+        let gone = std::mem::take(&mut self.keeping.gone);
+        for name in &gone {
             rows.push((Table::Names, name.as_bytes().into(), None));
         }
         for claim in std::mem::take(&mut self.keeping.claims) {
-            rows.push((Table::Names, claim.name.as_bytes().into(), json(&claim)));
+            let name = claim.name.as_bytes().into();
+            rows.push((Table::Names, name, json(&KeptName { registration: claim, is_claim: true })));
         }
         let room = |n: usize| n.saturating_sub(COMMIT_ROWS);
         let names = self.keeping.names.split_off(room(self.keeping.names.len()));
         for user in &names {
             let kept = Registration { verifier: None, ..self.registration_of(*user) };
-            rows.push((Table::Names, kept.name.as_bytes().into(), json(&kept)));
+            let name = kept.name.as_bytes().into();
+            rows.push((Table::Names, name, json(&KeptName { registration: kept, is_claim: false })));
         }
         let sessions = self.keeping.sessions.split_off(room(self.keeping.sessions.len()));
         for user in &sessions {
@@ -295,7 +320,7 @@ impl Node {
         }
         self.keeping.tickets += 1;
         let ticket = self.keeping.tickets;
-        self.keeping.in_work = Some(InWork { ticket, names, sessions, awaited });
+        self.keeping.in_work = Some(InWork { ticket, names, gone, sessions, awaited });
         Some(Action::Commit { ticket, rows, durable: true })
     }
 
@@ -325,6 +350,7 @@ impl Node {
             }
             self.keeping.retry_at = Some(self.now + COMMIT_RETRY);
             self.keeping.names.extend(done.names);
+            done.gone.iter().for_each(|name| self.unkeep_claim(name));
             done.sessions.into_iter().for_each(|user| self.touch(user));
             (self.keeping.homes, self.keeping.peers) = (true, true);
             self.timers.set(self.now + COMMIT_RETRY, Timer::Rows);

@@ -17,6 +17,7 @@ use super::{Node, Timer};
 use crate::base::hlc::Generation;
 use crate::base::id::{LinkId, UserId};
 use crate::base::limits::REGISTRATION;
+use crate::base::time::Time;
 use crate::wire::peer::PeerMessage;
 use crate::wire::registration::{Announcement, RegisterReply, Registration, Verdict};
 
@@ -92,24 +93,26 @@ impl Node {
             }
             self.counters.registrations_unanswered += 1;
         }
-        if self.is_claim_kept(name) {
-            self.commit(name);
-        } else if is_late {
-            self.refuse_unkept(name);
+        match self.claim_kept_since(name) {
+            None => self.commit(name),
+            Some(since) if self.now.since(since) >= REGISTRATION => self.refuse_unkept(name),
+            Some(_) => {}
         }
     }
 
-    /// Our claim's row is on disk, or there is no disk. Else it is on its way there from now on.
-    fn is_claim_kept(&mut self, name: &str) -> bool {
+    /// None if our claim's row is on disk, or there is no disk. Else since when it is on its way there, at the
+    /// latest from now on.
+    fn claim_kept_since(&mut self, name: &str) -> Option<Time> {
         let own = self.contests.names.get_mut(name).and_then(|contest| contest.own.as_mut());
-        let Some(own) = own.filter(|_| self.keeping.on) else { return true };
+        let own = own.filter(|_| self.keeping.on)?;
         if own.kept.is_none() {
-            own.kept = Some(false);
+            own.kept = Some((self.now, false));
             let claim = own.claim.clone();
             self.keep_claim(&claim);
-            return false;
+            self.timers.set(self.now + REGISTRATION, Timer::Registration(claim.stamp));
+            return Some(self.now);
         }
-        own.kept == Some(true)
+        own.kept.filter(|(_, is_there)| !is_there).map(|(since, _)| since)
     }
 
     /// The disk's answer to our claim's row.
@@ -117,7 +120,7 @@ impl Node {
         let own = self.contests.names.get_mut(name).and_then(|contest| contest.own.as_mut());
         match own.filter(|own| own.claim.stamp == stamp && own.committed.is_none()) {
             Some(own) if good => {
-                own.kept = Some(true);
+                own.kept = Some((self.now, true));
                 self.decide(name);
             }
             Some(_) => self.refuse_unkept(name),

@@ -28,6 +28,8 @@ pub(super) struct Stream {
     /// Where the applied frames begin in the feed, the first being `base + 1`: 8 bytes a frame, and all the
     /// index there is.
     offsets: VecDeque<Offset>,
+    /// Where frames begin that are in the feed though their numbers were given up.
+    orphans: VecDeque<Offset>,
     pending: Pending,
     /// Frames that came with a `prev`, which are few.
     prevs: VecDeque<(u64, Prev)>,
@@ -94,6 +96,7 @@ impl Stream {
             id,
             base: 0,
             offsets: VecDeque::new(),
+            orphans: VecDeque::new(),
             pending: Pending::default(),
             prevs: VecDeque::new(),
             wanted: 0,
@@ -154,7 +157,7 @@ impl Stream {
     /// Gives up all frames below `first`, which nobody has.
     pub fn skip_to(&mut self, first: u64) {
         debug_assert!(self.pending.ends.is_empty() && first > self.applied());
-        self.offsets.clear();
+        self.orphans.append(&mut self.offsets);
         self.prevs.clear();
         self.base = first - 1;
     }
@@ -176,14 +179,19 @@ impl Stream {
 
     /// Where its last frame at or below this offset begins, and where its next above it.
     pub fn around(&self, at: Offset) -> (Option<Offset>, Option<Offset>) {
-        let next = self.offsets.partition_point(|offset| *offset <= at);
-        (next.checked_sub(1).map(|i| self.offsets[i]), self.offsets.get(next).copied())
+        let around = |offsets: &VecDeque<Offset>| {
+            let next = offsets.partition_point(|offset| *offset <= at);
+            (next.checked_sub(1).map(|i| offsets[i]), offsets.get(next).copied())
+        };
+        let (last, next) = around(&self.offsets);
+        let (orphan, other) = around(&self.orphans);
+        (last.max(orphan), next.into_iter().chain(other).min())
     }
 
     /// A frame stands at the feed's tail, as it was found on disk. Those between the last and this one are gone.
     pub fn restore(&mut self, seq: u64, at: Offset) {
         if seq != self.applied() + 1 {
-            self.offsets.clear();
+            self.orphans.append(&mut self.offsets);
             self.base = seq - 1;
         }
         self.offsets.push_back(at);
@@ -193,6 +201,7 @@ impl Stream {
     pub fn clear(&mut self) {
         self.base = self.applied();
         self.offsets.clear();
+        self.orphans.clear();
     }
 
     /// How many of its frames begin below `at`: the stream's part of a position in the feed.
@@ -231,6 +240,9 @@ impl Stream {
         while self.offsets.front().is_some_and(|at| *at < head) {
             self.offsets.pop_front();
             self.base += 1;
+        }
+        while self.orphans.front().is_some_and(|at| *at < head) {
+            self.orphans.pop_front();
         }
         while self.prevs.front().is_some_and(|(seq, _)| *seq <= self.base) {
             self.prevs.pop_front();

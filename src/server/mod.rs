@@ -116,6 +116,7 @@ impl Server {
         let mut node = Node::new(options.limits.clone(), &seeds(&keys, &credentials)?);
         log::info!("this is server {} at {}:{port}", credentials.id, options.hostname);
         node.introduce(&options.hostname, port);
+        node.set_wall(wall());
         let keep = options
             .keep
             .as_ref()

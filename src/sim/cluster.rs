@@ -97,8 +97,9 @@ pub(super) struct Cluster {
 /// How long everything may take to be well again.
 pub(super) const LIVENESS: Duration = Duration::from_secs(20);
 
-/// How long the last words may take: what is said first in a session waits for what its name said elsewhere.
-const LAST_WORDS: Duration = Duration::from_millis(3_000).saturating_add(PREV_WAIT);
+/// How long the last words may take: what is said first in a session waits for what its name said elsewhere, and
+/// all comes behind the old messages that a server lacks which was started again.
+const LAST_WORDS: Duration = Duration::from_secs(8).saturating_add(PREV_WAIT);
 
 /// Runs one seed. A panic in it is a promise not kept, too.
 pub fn run(seed: u64, options: &Options) -> Outcome {
@@ -182,6 +183,7 @@ impl Cluster {
             Event::Acked(pipe, side) => self.on_acked(pipe, side),
             Event::Reset(pipe, side) => self.on_reset(pipe, side),
             Event::Hashed { host, boot, link, hashed } => self.on_hashed(host, boot, link, hashed),
+            Event::Disk { host, boot } => self.on_disk(host, boot),
             Event::Read(pipe) => self.user_reads(pipe, true),
             Event::Act(user) => self.on_act(user),
             Event::Come { user, plan, to } => self.on_come(user, plan, to),

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::cluster::Cluster;
+use super::disk::Fate;
 use super::host::{Host, Notice};
 use super::ledger::MessageId;
 use super::pipe::PipeId;
@@ -44,7 +45,7 @@ impl Cluster {
     /// A stopping server's process ends when its node has no link, or it is time.
     pub(super) fn end_if_stopped(&mut self, h: usize) {
         let now = self.now();
-        let is_over = |node: &Node| node.links() == 0 && !node.is_draining();
+        let is_over = |node: &Node| node.links() == 0 && !node.is_draining() && node.is_kept();
         let Some(by) = self.hosts[h].stop_by.filter(|_| self.hosts[h].is_up()) else { return };
         let ends = self.hosts[h].node.as_deref().is_some_and(is_over);
         if !ends && now < by {
@@ -52,7 +53,7 @@ impl Cluster {
         }
         self.judge.mark(if ends { "a server was drained" } else { "a server was drained in part" });
         let left = self.left_behind(self.hosts[h].boot);
-        self.crash(h, false);
+        self.crash(h, false, Fate::Written);
         if !left.is_empty() {
             self.violate(
                 "a server that is drained leaves nothing behind",

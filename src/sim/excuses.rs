@@ -96,6 +96,9 @@ impl Cluster {
             }
             let old = &self.talks[&message.pipe];
             let asked = self.talks[pipe].asked.unwrap_or(self.pipes[*pipe].born);
+            if old.success.is_none_or(|at| at >= asked) {
+                return Some("excused: out of order, said where its sender was not let in before it left");
+            }
             let bound = if old.was_redirected { asked + CLAIM_DRY.saturating_sub(ms(10)) } else { asked };
             let arrived = self.pipes[message.pipe].flows[0].arrived_at(message.end);
             if arrived.is_none_or(|arrived| arrived >= bound) {
@@ -142,7 +145,14 @@ impl Cluster {
             return Some("excused: a repeat of what was not confirmed");
         }
         let boot = self.talks[&before.pipe].boot.map(|boot| &self.ledger.boots[boot]);
-        let died = boot.filter(|boot| boot.drained.is_none()).and_then(|boot| boot.died);
+        let boot = boot.filter(|boot| boot.drained.is_none());
+        let died = boot.and_then(|boot| boot.died);
+        if let Some(died) = died
+            && before.at + KILLED + self.slack() >= boot.map_or(died, |boot| boot.stored)
+            && self.all_were_down(died, now)
+        {
+            return Some("excused: a repeat after all servers were killed");
+        }
         if died.is_some_and(|died| before.at + KILLED + self.slack() >= died) {
             return Some("excused: a repeat after a server was killed");
         }
@@ -165,6 +175,40 @@ impl Cluster {
             return Some("excused: a repeat of what another device missed");
         }
         self.has_left_an_entry(u).then_some("excused: a repeat for one whose session before was across a cut")
+    }
+
+    /// No server was up at some time between.
+    fn all_were_down(&self, from: Time, to: Time) -> bool {
+        let boots = &self.ledger.boots;
+        let ends = boots.iter().filter_map(|boot| boot.died).filter(|at| from <= *at && *at <= to);
+        let is_up = |at: Time| boots.iter().any(|b| b.born <= at && b.died.is_none_or(|died| died > at));
+        ends.into_iter().any(|at| !is_up(at))
+    }
+
+    /// Its login was on no disk yet when all servers were killed: what was said between is not known to be owed.
+    pub(super) fn was_forgotten(&self, u: usize, said: Time) -> bool {
+        self.users[u].talks.iter().any(|pipe| {
+            let talk = &self.talks[pipe];
+            let Some(success) = talk.success.filter(|at| said > *at) else { return false };
+            let Some(boot) = talk.boot.map(|boot| &self.ledger.boots[boot]) else { return false };
+            let Some(died) = boot.died else { return false };
+            success + self.slack() >= boot.stored && self.all_were_down(died, self.now())
+        })
+    }
+
+    /// A server where it was a client has dropped this from disk, as it was too old.
+    pub(super) fn fell_past(&self, u: usize, id: MessageId) -> bool {
+        self.users[u].talks.iter().any(|pipe| {
+            let left = self.pipes[*pipe].closed_at[0].unwrap_or(self.now());
+            let dropped = &self.hosts[self.talks[pipe].host].disk.dropped;
+            dropped.get(&id).is_some_and(|at| *at <= left)
+        }) || self.users[u].talk.is_some_and(|pipe| self.is_too_old_for(self.talks[&pipe].host, id))
+    }
+
+    /// A server never had it, and it has left all journals that had it.
+    pub(super) fn is_too_old_for(&self, h: usize, id: MessageId) -> bool {
+        let any = self.hosts.iter().any(|host| host.disk.dropped.contains_key(&id));
+        any && !self.hosts[h].disk.ever.contains(&id) && !self.hosts.iter().any(|host| host.disk.has(id))
     }
 
     /// The client has logged in while a server had its session before, of which it had said nothing. It looks

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::cluster::Cluster;
+use super::disk::Fate;
 use super::schedule::{Event, ms};
 use super::swarm::Class;
 
@@ -16,6 +17,8 @@ enum Remedy {
     },
     Resume(usize),
     Restart(usize),
+    /// The disk takes something again.
+    Room(usize),
     /// Walls, each from one to another.
     Open(Vec<(usize, usize)>),
 }
@@ -64,9 +67,12 @@ impl Cluster {
     fn can_befall(&self, class: Class) -> bool {
         let n = self.hosts.len();
         match class {
-            Class::Kill | Class::Vanish | Class::Drain => {
-                n > 1 && self.is_meshed() && self.meshed_for(MESHED)
+            Class::Drain => n > 1 && self.is_meshed() && self.meshed_for(MESHED),
+            Class::Kill | Class::Vanish | Class::Power => {
+                n > 1 && self.is_meshed() && self.meshed_for(MESHED) && self.is_kept()
             }
+            Class::All => self.is_meshed() && (n == 1 || self.meshed_for(MESHED)) && self.is_kept(),
+            Class::Full => true,
             Class::Pause => true,
             Class::Newcomer => n < 7,
             Class::Cut | Class::OneWay | Class::Part | Class::Flaky => n > 1,
@@ -83,14 +89,24 @@ impl Cluster {
                 self.ambush = true;
                 Remedy::Open(Vec::new())
             }
-            Class::Kill | Class::Vanish => {
+            Class::Kill | Class::Vanish | Class::Power => {
                 let loses_key = self.has(Class::Newcomer) && self.rng.chance(50);
-                self.crash(any, class == Class::Vanish);
+                let fate = match class {
+                    Class::Power => Fate::Synced,
+                    Class::Kill if self.rng.chance(65) => Fate::Written,
+                    _ => Fate::Empty,
+                };
+                self.crash(any, class != Class::Kill, fate);
                 Remedy::Boot { host: any, loses_key }
             }
             Class::Drain => {
                 self.drain(any);
                 Remedy::Restart(any)
+            }
+            Class::All => self.kill_all(any),
+            Class::Full => {
+                self.hosts[any].disk.is_full = true;
+                Remedy::Room(any)
             }
             Class::Pause => {
                 self.pause(any);
@@ -115,15 +131,45 @@ impl Cluster {
         }
     }
 
+    /// All servers end at once. One of them may lose its disk.
+    fn kill_all(&mut self, last: usize) -> Remedy {
+        let n = self.hosts.len();
+        let is_power = self.has(Class::Power) && self.rng.chance(50);
+        let lost = if n > 1 && self.rng.chance(25) { self.rng.below(n as u64) as usize } else { n };
+        for host in 0..n {
+            let fate = match is_power {
+                _ if host == lost => Fate::Empty,
+                true => Fate::Synced,
+                false => Fate::Written,
+            };
+            self.crash(host, is_power, fate);
+            if host != last {
+                self.faults.push(Fault { remedy: Some(Remedy::Boot { host, loses_key: false }) });
+                let lasts = self.rng.between(60, 4_000);
+                self.schedule.after(ms(lasts), Event::Mend(self.faults.len() - 1));
+            }
+        }
+        Remedy::Boot { host: last, loses_key: false }
+    }
+
+    /// All disks have what they should.
+    fn is_kept(&self) -> bool {
+        let nodes = || self.hosts.iter().filter_map(|host| host.node.as_ref());
+        self.hosts.iter().all(|host| !host.disk.is_full) && !nodes().any(|node| node.is_degraded())
+    }
+
     /// A server took a login while one was waited for.
     pub(super) fn on_strike(&mut self, host: usize) {
         let is_fit = self.healed.is_none()
             && !self.is_any_stopping()
+            && self.hosts.len() > 1
             && self.hosts[host].is_running()
-            && self.is_meshed();
+            && self.is_meshed()
+            && self.is_kept();
         if is_fit && self.meshed_for(MESHED) {
             self.judge.mark("a server was killed in the middle of a login");
-            self.crash(host, false);
+            let fate = if self.rng.chance(65) { Fate::Written } else { Fate::Empty };
+            self.crash(host, false, fate);
             let n = self.faults.len();
             self.faults.push(Fault { remedy: Some(Remedy::Boot { host, loses_key: false }) });
             let lasts = self.rng.between(100, 3_000);
@@ -169,6 +215,7 @@ impl Cluster {
             }
             Remedy::Resume(host) => self.resume(host),
             Remedy::Restart(host) => self.restart(host, n),
+            Remedy::Room(host) => self.hosts[host].disk.is_full = false,
             Remedy::Open(ways) => ways.iter().for_each(|(from, to)| self.walls[*from][*to] -= 1),
         }
         self.retransmit();

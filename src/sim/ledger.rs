@@ -1,7 +1,7 @@
 //! What was said, where it was accepted, who holds it and who heard it: the truth that the promises are
 //! held against. Nothing here is asked of a node; it is seen from outside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::pipe::PipeId;
@@ -48,6 +48,10 @@ pub(super) struct Boot {
     pub died: Option<Time>,
     /// When it was told to stop: that, and its end, excuses nothing.
     pub drained: Option<Time>,
+    /// When it died, what of the rows was on disk had been handed over then.
+    pub stored: Time,
+    /// What it had shown since then, it may have lost when it died.
+    pub lost_since: Option<Time>,
     /// What it accepted, in its order.
     pub accepted: Vec<MessageId>,
     /// How far it holds the streams of other boots.
@@ -75,6 +79,8 @@ impl Ledger {
             born: now,
             died: None,
             drained: None,
+            stored: Time::START,
+            lost_since: None,
             accepted: Vec::new(),
             holds: BTreeMap::new(),
             tap: None,
@@ -111,7 +117,17 @@ impl Ledger {
         }
     }
 
-    fn holds(&self, boot: usize, accepted: &Accepted) -> bool {
+    /// A boot begins with what was in the journal.
+    pub fn heard_before(&mut self, now: Time, boot: usize, ids: &BTreeSet<MessageId>) {
+        let boot = &mut self.boots[boot];
+        for id in ids {
+            boot.heard.insert(*id, now);
+            let highest = boot.highest.entry(id.device).or_default();
+            *highest = (*highest).max(id.k);
+        }
+    }
+
+    pub fn holds(&self, boot: usize, accepted: &Accepted) -> bool {
         boot == accepted.boot
             || self.boots[boot].holds.get(&accepted.boot).is_some_and(|upto| *upto >= accepted.seq)
     }
@@ -132,6 +148,13 @@ impl Ledger {
     /// Some server that lives holds it.
     pub fn is_held(&self, accepted: &Accepted) -> bool {
         self.holders(accepted).any(|boot| self.boots[boot].died.is_none())
+    }
+
+    /// A boot had shown it, and its disk outlived its end.
+    pub fn is_kept(&self, boot: usize, id: MessageId) -> bool {
+        let boot = &self.boots[boot];
+        let shown = boot.heard.get(&id);
+        boot.died.is_some() && shown.is_some_and(|at| boot.lost_since.is_none_or(|lost| *at < lost))
     }
 
     /// All messages that were accepted.

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod conversation;
+mod disk;
 mod drain;
 mod excuses;
 mod faults;

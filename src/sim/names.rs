@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::cluster::Cluster;
 use super::pipe::PipeId;
+use super::schedule::ms;
 use super::swarm::Class;
 use super::user::{Stage, User};
 use crate::base::time::Time;
@@ -72,6 +73,16 @@ impl Cluster {
         // What was held up by a cut comes a moment after it is mended.
         let is_apart = self.was_apart(host, self.before_mending(asked), now);
         let text = format!("client {u} at server {host}: {line}");
+        if stage == Stage::Registering && line.contains("this server's disk takes nothing") {
+            let disk = &self.hosts[host].disk;
+            let is_late = disk.was_late.is_some_and(|at| asked <= at + ms(2_500));
+            if !(disk.is_full || is_late) {
+                self.violate("a disk that takes rows takes registrations", text);
+            }
+            // Others may take it for a claim under way for a while.
+            self.users[u].is_in_doubt = true;
+            return self.judge.mark("a name was not registered, as the disk took nothing");
+        }
         let user = &mut self.users[u];
         if stage == Stage::Registering {
             if user.has_rival && !user.is_in_doubt {

@@ -87,6 +87,7 @@ impl Cluster {
                 accepted.at > since && !boot.heard.contains_key(id) && self.ledger.is_held(accepted)
             })
             .map(|(id, _, _)| id)
+            .filter(|id| !self.is_too_old_for(h, *id))
             .collect()
     }
 
@@ -104,19 +105,32 @@ impl Cluster {
 
     /// What any client saw survives one crash.
     fn nothing_shown_is_gone(&mut self) {
-        let gone: Vec<(MessageId, usize, bool)> = self
+        let gone: Vec<(MessageId, usize, bool, bool)> = self
             .ledger
             .accepted()
             .filter(|(_, message, accepted)| message.exposed.is_some() && !self.ledger.is_held(accepted))
-            .map(|(id, message, accepted)| (id, self.ledger.holders(&accepted).count(), message.single))
+            .map(|(id, message, accepted)| {
+                let holders = || self.ledger.holders(&accepted);
+                let is_kept = holders().any(|boot| self.is_kept_of(boot, id));
+                (id, holders().count(), message.single, is_kept)
+            })
             .collect();
-        for (id, holders, single) in gone {
+        for (id, holders, single, is_kept) in gone {
             match (holders, single) {
+                _ if is_kept => {
+                    self.violate("what is in a journal survives the process", format!("{id:?} is gone"));
+                }
                 (_, true) => self.judge.mark("excused: gone, shown with one copy"),
-                (2.., _) => self.judge.mark("excused: gone, all servers that held it crashed"),
+                (2.., _) => self.judge.mark("excused: gone, all disks that had it were lost"),
                 _ => self.violate("what any client saw survives one crash", format!("{id:?} is gone")),
             }
         }
+    }
+
+    /// A boot had shown it, and what it had on disk outlived it.
+    fn is_kept_of(&self, boot: usize, id: MessageId) -> bool {
+        let host = self.ledger.boots[boot].host;
+        self.ledger.is_kept(boot, id) && !self.hosts[host].disk.dropped.contains_key(&id)
     }
 
     fn servers_agree(&mut self) {

@@ -24,6 +24,8 @@ pub(super) enum Event {
     Reset(PipeId, usize),
     /// A password thread is done.
     Hashed { host: usize, boot: usize, link: LinkId, hashed: Hashed },
+    /// A server's disk is done with something.
+    Disk { host: usize, boot: usize },
     /// A client that reads slowly reads.
     Read(PipeId),
     /// A client does what it does.

@@ -51,11 +51,21 @@ pub enum Class {
     Rivals,
     /// A server is stopped in good order, sends its clients away first, and starts again.
     Drain,
+    /// A server's machine dies: what was not synced is lost.
+    Power,
+    /// All servers are killed at once, and started again in any order.
+    All,
+    /// A server's disk takes nothing for a while.
+    Full,
+    /// Disks are slow.
+    SlowDisk,
+    /// Little of the feed is in memory, or on disk.
+    Small,
 }
 
 impl Class {
     /// All of them.
-    pub const ALL: [Class; 20] = [
+    pub const ALL: [Class; 25] = [
         Class::Kill,
         Class::Vanish,
         Class::Pause,
@@ -76,10 +86,15 @@ impl Class {
         Class::Skew,
         Class::Rivals,
         Class::Drain,
+        Class::Power,
+        Class::All,
+        Class::Full,
+        Class::SlowDisk,
+        Class::Small,
     ];
 
     /// Those that befall servers, one after the other.
-    const OF_SERVERS: [Class; 8] = [
+    const OF_SERVERS: [Class; 11] = [
         Class::Kill,
         Class::Vanish,
         Class::Pause,
@@ -88,6 +103,9 @@ impl Class {
         Class::Part,
         Class::Flaky,
         Class::Newcomer,
+        Class::Power,
+        Class::All,
+        Class::Full,
     ];
 
     /// Its name on the command line and in summaries.
@@ -113,6 +131,11 @@ impl Class {
             Class::Skew => "skew",
             Class::Rivals => "rivals",
             Class::Drain => "drain",
+            Class::Power => "power",
+            Class::All => "all",
+            Class::Full => "full",
+            Class::SlowDisk => "slow-disk",
+            Class::Small => "small",
         }
     }
 
@@ -125,6 +148,7 @@ impl Class {
             Class::Slow => Some("a client read slowly"),
             Class::Skew => Some("a wall clock jumped"),
             Class::Drain => Some("a server was drained"),
+            Class::Small => Some("a piece of a journal was read"),
             other => Some(other.label()),
         }
     }
@@ -209,6 +233,10 @@ pub struct Swarm {
     pub buffers: (u64, u64),
     /// Bytes read from a link in a turn.
     pub turn_bytes: usize,
+    /// Bytes of the feed in memory.
+    pub feed_bytes: usize,
+    /// Bytes of it on disk, and of one file there.
+    pub retention: (u64, u64),
 }
 
 impl Swarm {
@@ -230,7 +258,7 @@ impl Swarm {
         for class in allowed.iter().filter(|class| !own(class) && *class != Class::Drain) {
             let percent = match class {
                 Class::Move | Class::Break => 60,
-                Class::Busy | Class::Wan | Class::Tiny => 15,
+                Class::Busy | Class::Wan | Class::Tiny | Class::SlowDisk => 15,
                 _ => 25,
             };
             if rng.chance(percent) {
@@ -249,6 +277,14 @@ impl Swarm {
         let buffers =
             if tiny { (rng.between(600, 4_000), rng.between(600, 4_000)) } else { (1 << 18, 1 << 18) };
         let turn_bytes = if classes.has(Class::Chunks) { rng.between(200, 4_000) as usize } else { 64 << 10 };
+        let is_small = classes.has(Class::Small);
+        let feed_bytes = if is_small { 1 << rng.between(14, 15) } else { 1 << 20 };
+        let retention = match is_small && rng.chance(50) {
+            true => rng.between(40_000, 120_000),
+            false => 1 << 30,
+        };
+        let retention = (retention, rng.between(4_000, 30_000));
+        let turn_bytes = if is_small { turn_bytes.min(feed_bytes / 32) } else { turn_bytes };
         Swarm {
             classes,
             servers,
@@ -262,6 +298,8 @@ impl Swarm {
             late_us: if classes.has(Class::Busy) { 15_000 } else { 2_000 },
             buffers,
             turn_bytes,
+            feed_bytes,
+            retention,
         }
     }
 }

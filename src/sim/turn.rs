@@ -29,6 +29,7 @@ impl Cluster {
         let inbox = std::mem::take(&mut host.inbox);
         node.set_wall(host.wall_ms(now));
         node.handle(now, Input::Time);
+        self.turn_of_disk(h);
         let mut readable: Vec<LinkId> =
             inbox.into_iter().filter_map(|notice| self.take_notice(&mut node, h, notice)).collect();
         // Peers are read before clients.
@@ -61,6 +62,9 @@ impl Cluster {
         if let Some(wait) = wait {
             let late = us(self.rng.below(self.swarm.late_us.min(1_000)));
             self.wake_later(h, now + wait + late);
+        }
+        if let Some(at) = self.disk_deadline(h) {
+            self.wake_later(h, at);
         }
         if !self.hosts[h].inbox.is_empty() {
             let late = us(self.rng.below(self.swarm.late_us) + 1);
@@ -107,6 +111,7 @@ impl Cluster {
                 None => self.close(pipe, 0),
             },
             Notice::Stop => node.handle(now, Input::Stop),
+            Notice::Disk(answer) => node.handle(now, answer),
             Notice::Hashed(link, hashed) => node.handle(now, Input::Hashed(link, hashed)),
             Notice::Redirect(link, to) => {
                 self.judge.mark("a user was sent to another server");
@@ -249,7 +254,8 @@ impl Cluster {
                     let (unacknowledged, stalled) = self.unacknowledged(h, session);
                     node.handle(now, Input::Settled { session, errand, unacknowledged, stalled });
                 }
-                Action::Read { .. } | Action::Commit { .. } => {}
+                Action::Read { offset, length } => self.ask_read(h, offset, length),
+                Action::Commit { ticket, rows, .. } => self.ask_commit(h, ticket, rows),
                 Action::Measure(session) => {
                     let (unacknowledged, _) = self.unacknowledged(h, session);
                     node.handle(now, Input::Confirmed { session, unacknowledged });
@@ -303,6 +309,7 @@ impl Cluster {
     fn flush(&mut self, node: &mut Node, h: usize) {
         let now = self.now();
         let mut writes = 0;
+        self.append(node, h);
         while let Some(link) = node.writable() {
             writes += 1;
             if writes > WRITES_MAX {
@@ -351,6 +358,9 @@ impl Cluster {
             }
             self.links.is_stale |= sock.peer.is_some();
             self.close(sock.pipe, sock.side);
+            if matches!(self.pipes[sock.pipe].owners[0], Owner::Tap) {
+                self.tap_again(h);
+            }
         } else if self.hosts[h].dialling.remove(&link).is_none() {
             return;
         }

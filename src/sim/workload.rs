@@ -130,6 +130,7 @@ impl Cluster {
             .filter(|(id, _, accepted)| accepted.at > joined && !heard(*id) && self.ledger.is_held(accepted))
             .filter(|(id, _, accepted)| !self.was_away(u, *id, accepted.at) && !user.unread.contains(id))
             .filter(|(_, _, accepted)| !self.was_mistaken(u, accepted.at))
+            .filter(|(id, _, accepted)| !self.was_forgotten(u, accepted.at) && !self.fell_past(u, *id))
             .map(|(id, _, _)| id)
             .collect()
     }
