@@ -98,16 +98,25 @@ fn a_server_whose_disk_is_full_talks_on_and_keeps_again_when_there_is_room() {
         register(&server, name).0 == "REGISTER_SUCCESS"
     });
     let name = name.expect("there is no last name");
-    log.extend(until(&server, "the journal goes on"));
+    log.extend(server.process.errors.so_far());
+    // The database may have given up room meanwhile, so that the journal goes on already.
+    if log
+        .iter()
+        .rfind(|line| line.contains("the journal "))
+        .is_some_and(|line| line.contains("takes nothing"))
+    {
+        log.extend(until(&server, "the journal goes on"));
+    }
     talk(&mut [&mut ann, &mut bob], n);
     bob.vanish();
     talk(&mut [&mut ann], n + 1);
     server.process.signal("USR1");
     log.extend(until(&server, "counted:"));
-    let degraded: Vec<_> = log.iter().filter(|line| line.contains("degraded")).collect();
-    assert_eq!(degraded.len(), 2, "once for messages and once for names: {degraded:#?}");
+    let said = |words: &str| log.iter().filter(|line| line.contains(words)).count();
+    let (messages, names) = (said("degraded: the journal"), said("degraded: the disk"));
+    assert!((1..=2).contains(&messages) && names == 1, "once for messages, once for names: {log:#?}");
     let troubles = log.iter().filter(|line| line.contains("WARN") || line.contains("ERROR")).count();
-    assert!(troubles <= 8, "that is not said again and again:\n{}", log.join("\n"));
+    assert!(troubles <= 12, "that is not said again and again:\n{}", log.join("\n"));
     // What is said and registered now is kept.
     server.crash();
     let server = place.start(&["-s", "sek"]);
