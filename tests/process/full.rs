@@ -145,6 +145,8 @@ fn what_was_said_last_on_a_full_disk_is_kept_when_there_is_room_though_nobody_sp
     let (mut ann, bob) = (server.register("ann"), server.register("bob"));
     bob.vanish();
     talk(&mut [&mut ann], 0);
+    // That bob is in is on disk before this is answered.
+    server.register("cy");
     disk.fill();
     let mut n = 1;
     // A file may have room left.
