@@ -52,6 +52,9 @@ enum Job {
     Commit { ticket: u64, rows: Vec<Row>, asked: Time },
 }
 
+/// All rows, by table and key.
+type Rows = BTreeMap<(Table, Box<[u8]>), Box<[u8]>>;
+
 #[derive(Debug)]
 pub(super) struct Disk {
     lines: VecDeque<Line>,
@@ -59,7 +62,7 @@ pub(super) struct Disk {
     segments: VecDeque<Offset>,
     tail: Offset,
     synced: Offset,
-    rows: BTreeMap<(Table, Box<[u8]>), Box<[u8]>>,
+    rows: Rows,
     jobs: VecDeque<Job>,
     busy_until: Time,
     sync_at: Option<Time>,
@@ -120,14 +123,16 @@ impl Disk {
 
     /// Lines below `at` are gone.
     fn drop_below(&mut self, now: Time, at: Offset) {
-        while let Some(line) = self.lines.pop_front_if(|line| line.offset < at) {
+        while self.lines.front().is_some_and(|line| line.offset < at)
+            && let Some(line) = self.lines.pop_front()
+        {
             self.dropped.extend(stamp(&line.bytes).map(|id| (id, now)));
         }
     }
 
     /// Its server is gone. Returns since when what it had shown may be lost.
     fn end(&mut self, fate: Fate, kept: u64, is_lucky: bool) -> Option<Time> {
-        if let Some(Job::Commit { rows, asked, .. }) = self.jobs.pop_front_if(|_| is_lucky) {
+        if is_lucky && let Some(Job::Commit { rows, asked, .. }) = self.jobs.pop_front() {
             self.apply(rows, asked);
         }
         self.jobs.clear();

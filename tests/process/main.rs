@@ -23,6 +23,7 @@ mod program;
 mod proxy;
 mod readers;
 mod restarts;
+mod rolling;
 mod stage;
 mod storage;
 mod talk;

@@ -2,12 +2,13 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
 use crate::common::{check_line, command};
 
@@ -359,8 +360,13 @@ impl Talker {
     }
 
     /// The client's machine forgets the connection: what it has not read is gone, the server gets a reset.
+    /// To close it would not be enough: a process that another test starts at this moment may have it, too.
     pub fn kill(self) {
-        SockRef::from(self.socket()).set_linger(Some(Duration::ZERO)).expect("a socket");
+        let nowhere = libc::sockaddr { sa_family: libc::AF_UNSPEC as u16, sa_data: [0; 14] };
+        let bytes = size_of_val(&nowhere) as libc::socklen_t;
+        // SAFETY: the address lives until the call is over, and is as long as it says.
+        let done = unsafe { libc::connect(self.socket().as_raw_fd(), &raw const nowhere, bytes) };
+        assert_eq!(done, 0, "a socket can be disconnected");
     }
 }
 
