@@ -116,7 +116,7 @@
 //! | the store's thread, syncing | `store/worker.rs` |
 //! | `unsafe` | `server/sys.rs` |
 //! | a node without sockets, for tests | `sim/mod.rs` |
-//! | whole networks in virtual time: what a seed is, the run, the ways, the servers | `sim/swarm.rs`, `sim/cluster.rs`, `sim/network.rs`, `sim/host.rs`, `sim/turn.rs` |
+//! | whole networks in virtual time: what a seed is, the run, the ways, the servers, their disks | `sim/swarm.rs`, `sim/cluster.rs`, `sim/network.rs`, `sim/host.rs`, `sim/turn.rs`, `sim/disk.rs` |
 //! | what their clients do, what goes wrong | `sim/user.rs`, `sim/conversation.rs`, `sim/workload.rs`, `sim/faults.rs`, `sim/drain.rs` |
 //! | what they must hear, and what a fault excuses | `sim/hearing.rs`, `sim/promises.rs`, `sim/names.rs`, `sim/excuses.rs` |
 //! | networks in virtual time | `sim/cluster.rs` |

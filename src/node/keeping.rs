@@ -84,6 +84,7 @@ struct Kept {
 
 const HOMES: &[u8] = b"homes";
 const ADDRESSES: &[u8] = b"addresses";
+const TRIMMED: &[u8] = b"trimmed";
 
 fn json(value: &impl Serialize) -> Option<Box<[u8]>> {
     let text = serde_json::to_vec(value).expect("it has no map whose keys are no text");
@@ -136,6 +137,7 @@ impl Node {
             bad += usize::from(!match &**key {
                 HOMES => self.restore_homes(value),
                 ADDRESSES => self.restore_addresses(value),
+                TRIMMED => self.restore_trimmed(value),
                 _ => true,
             });
         }
@@ -163,6 +165,16 @@ impl Node {
         let Ok(homes) = serde_json::from_slice::<Vec<(StreamId, Vector, u64)>>(value) else { return false };
         for (stream, confirmed, version) in homes {
             self.sessions.homes.insert(stream, Home { confirmed, version });
+        }
+        true
+    }
+
+    /// What was below the journal's begin: of streams that are not in it any more nothing is wanted again.
+    fn restore_trimmed(&mut self, value: &[u8]) -> bool {
+        let Ok(trimmed) = serde_json::from_slice::<Vector>(value) else { return false };
+        for (stream, seq) in trimmed.iter() {
+            let i = self.relay.index(stream);
+            self.relay.streams[i].restore_trimmed(seq);
         }
         true
     }
@@ -306,6 +318,8 @@ impl Node {
             let homes = self.sessions.homes.iter();
             let homes: Vec<_> = homes.map(|(stream, h)| (*stream, h.confirmed.clone(), h.version)).collect();
             rows.push((Table::Meta, HOMES.into(), json(&homes)));
+            let trimmed = self.relay.position(self.delivery.feed.floor());
+            rows.push((Table::Meta, TRIMMED.into(), json(&trimmed)));
         }
         if std::mem::take(&mut self.keeping.peers) {
             rows.push((Table::Meta, ADDRESSES.into(), json(&self.addresses())));
@@ -366,3 +380,6 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

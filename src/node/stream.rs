@@ -197,6 +197,13 @@ impl Stream {
         self.offsets.push_back(at);
     }
 
+    /// Frames up to `seq` were found too old before this boot.
+    pub fn restore_trimmed(&mut self, seq: u64) {
+        if self.offsets.is_empty() {
+            self.base = self.base.max(seq);
+        }
+    }
+
     /// Forgets all frames.
     pub fn clear(&mut self) {
         self.base = self.applied();

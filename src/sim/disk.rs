@@ -308,7 +308,7 @@ impl Cluster {
 
     /// Work for the worker, which does one thing after the other.
     fn give(&mut self, h: usize, job: Job) {
-        let is_slow = self.has(Class::SlowDisk) && self.rng.chance(60);
+        let is_slow = self.has(Class::SlowDisk) && self.healed.is_none() && self.rng.chance(60);
         let wait = if is_slow { self.rng.between(100_000, 2_000_000) } else { self.rng.between(200, 10_000) };
         if is_slow {
             self.judge.mark(Class::SlowDisk.label());

@@ -8,8 +8,9 @@ use super::faults::MESHED;
 use super::ledger::MessageId;
 use super::pipe::PipeId;
 use super::schedule::ms;
+use super::swarm::Class;
 use super::user::Receipt;
-use crate::base::limits::{CLAIM, CLAIM_DRY, FRONTIER, FRONTIER_LAG};
+use crate::base::limits::{CLAIM, CLAIM_DRY, FRONTIER, FRONTIER_LAG, PREV_WAIT};
 use crate::base::time::Time;
 
 /// Traffic of a killed server that may come again: what a session confirmed is told four times a second.
@@ -32,7 +33,27 @@ impl Cluster {
     /// A login, not the client's first, that could not ask every server: one that was up was out of touch.
     pub(super) fn has_crossed(&self, pipe: PipeId) -> bool {
         let is_first = self.users[self.talks[&pipe].user].talks[0] == pipe;
-        !is_first && (0..self.hosts.len()).any(|other| self.could_not_ask(pipe, other))
+        !is_first
+            && (self.awaits_others(pipe)
+                || (0..self.hosts.len()).any(|other| self.could_not_ask(pipe, other)))
+    }
+
+    /// A login came when some server was not back after all were down: only that may know what was last.
+    fn awaits_others(&self, pipe: PipeId) -> bool {
+        let boots = &self.ledger.boots;
+        let asked = self.talks[&pipe].asked.unwrap_or(self.pipes[pipe].born);
+        let ends = boots.iter().filter_map(|boot| boot.died).filter(|at| *at <= asked);
+        let Some(down) = ends.filter(|at| self.all_were_down(*at, *at)).max() else { return false };
+        let is_back =
+            |host| boots.iter().any(|b| b.host == host && b.born >= down && b.born + ms(500) <= asked);
+        let was_there = |host| boots.iter().any(|b| b.host == host && b.born <= down);
+        (0..self.hosts.len()).any(|host| was_there(host) && !is_back(host))
+    }
+
+    /// A server began without what its host had known before.
+    pub(super) fn began_empty(&self, host: usize) -> bool {
+        let before = self.ledger.boots[..self.hosts[host].boot].iter().rfind(|boot| boot.host == host);
+        before.is_some_and(|boot| boot.lost_since == Some(Time::START))
     }
 
     /// A login could not ask this server, which was up and out of touch.
@@ -81,6 +102,10 @@ impl Cluster {
         let message = self.ledger.get(id)?;
         if message.single {
             return Some("excused: out of order, shown with one copy");
+        }
+        let is_late = message.accepted.is_some_and(|accepted| self.now().since(accepted.at) > PREV_WAIT);
+        if is_late && self.has(Class::SlowDisk) && self.has(Class::Small) {
+            return Some("excused: out of order, its server had to read it from a slow disk");
         }
         let boundaries = self.users[id.device].talks.iter().filter(|pipe| {
             let before = self.talks[*pipe].k_before;

@@ -21,7 +21,7 @@ impl Cluster {
     fn was_apart(&self, host: usize, from: Time, to: Time) -> bool {
         let apart = |other: &usize| {
             *other != host
-                && self.was_up(*other, from, to)
+                && (self.was_up(*other, from, to) || self.began_empty(host))
                 && !self.links.were_in_touch(host, *other, from, to)
         };
         (0..self.hosts.len()).any(|other| apart(&other))
