@@ -7,8 +7,7 @@ use super::schedule::{Event, us};
 use crate::base::id::{LinkId, ServerId};
 use crate::base::time::Time;
 use crate::node::{Action, HashJob, HashTask, Hashed, Input, Node, Reading, Record};
-use crate::wire::frame::Frames;
-use crate::wire::line::{Lines, Split};
+use crate::wire::{frame::Frames, line::Lines, line::Split};
 
 /// Turns at one instant without which a loop spins.
 const SPINS_MAX: u32 = 1_000;
