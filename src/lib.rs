@@ -19,6 +19,8 @@
 //!         a link, a turn            └──────▲────────▲───────▲──────┘
 //!                                     cursor of  cursor   entry of a
 //!                                     a session  of ...   broken one
+//!
+//!   store: the feed's bytes are appended to the journal before any link is written to; the rest is rows
 //! ```
 //!
 //! A broadcast is written once, to the [feed](base::feed). A reader is no queue but the
@@ -49,6 +51,9 @@
 //! | name, user | what is registered; one user may have many sessions |
 //! | frame | one finished broadcast line, LF included |
 //! | feed | the ring of all frames, with absolute offsets |
+//! | journal | the feed on disk: the same bytes at the same offsets, further back |
+//! | row | what is kept on disk of a name, of its sessions, of other servers |
+//! | boot | one run of a server; after a restart it is to the next what a peer is that is gone |
 //! | span, range | what a reader is still owed of the feed |
 //! | cursor | the first byte a reader was not sent |
 //! | peer | another server, linked |
@@ -57,6 +62,7 @@
 //! | accept, expose | an own message gets its number; it is shown when a second server holds it |
 //! | generation | the name of one session, ordered among all of its user's |
 //! | home | the boot a session lives on |
+//! | drain | a server stops and sends its clients to the others first |
 //! | entry | what a broken session is owed: the *mailbox* of a name is its entries |
 //! | frontier | what a server says four times a second: what it holds, how far its sessions are |
 //! | follower | a link that has everything and only needs what comes next |
@@ -80,12 +86,15 @@
 //! | REGISTER, LOGIN, LOGOUT, ACTIVITY_MESSAGE | `node/session.rs` |
 //! | who is written to, and what | `node/delivery.rs` |
 //! | closing, what stays owed | `node/ending.rs` |
+//! | a server stops: its clients are sent to others | `node/draining.rs` |
 //! | links to servers, signs of life | `node/mesh.rs`, `node/peer.rs`, `node/membership.rs` |
 //! | messages of all servers: held, exposed, applied | `node/relay.rs`, `node/stream.rs`, `node/exchange.rs` |
 //! | what is missing is asked for | `node/fetching.rs` |
 //! | a login, on all servers | `node/claims.rs`, `node/plan.rs`, `node/answering.rs` |
 //! | what servers keep of each other's sessions | `node/names.rs`, `node/replica.rs`, `node/late.rs`, `node/frontier.rs` |
 //! | bugs on purpose | `node/mutation.rs` |
+//! | what outlives the node, before which answer | `node/keeping.rs`, `base/row.rs` |
+//! | readers that go on from disk | `node/behind.rs` |
 //! | unacknowledged bytes → what is owed | `node/sent.rs` |
 //! | who gets a name, on all servers | `node/registration.rs`, `node/contest.rs`, `node/asking.rs` |
 //! | two registries become one | `node/merging.rs`, `node/digest.rs` |
@@ -99,6 +108,7 @@
 //! | proven, encrypted links | `server/noise.rs`, `server/peers.rs`, `server/secret.rs` |
 //! | dialling, names of hosts | `server/dial.rs`, `server/lookup.rs` |
 //! | password threads | `server/pool.rs` |
+//! | the server's disk: starting, appending, degraded | `server/keep.rs` |
 //! | the feed on disk: appending, retention | `store/journal.rs`, `store/segment.rs` |
 //! | its bytes, what is left of them after a crash | `store/block.rs`, `store/recovery.rs` |
 //! | reading it far behind | `store/reading.rs` |
@@ -107,7 +117,7 @@
 //! | `unsafe` | `server/sys.rs` |
 //! | a node without sockets, for tests | `sim/mod.rs` |
 //! | whole networks in virtual time: what a seed is, the run, the ways, the servers, their disks | `sim/swarm.rs`, `sim/cluster.rs`, `sim/network.rs`, `sim/host.rs`, `sim/turn.rs`, `sim/disk.rs` |
-//! | what their clients do, what goes wrong | `sim/user.rs`, `sim/conversation.rs`, `sim/workload.rs`, `sim/faults.rs` |
+//! | what their clients do, what goes wrong | `sim/user.rs`, `sim/conversation.rs`, `sim/workload.rs`, `sim/faults.rs`, `sim/drain.rs` |
 //! | what they must hear, and what a fault excuses | `sim/hearing.rs`, `sim/promises.rs`, `sim/names.rs`, `sim/excuses.rs` |
 //! | networks in virtual time | `sim/cluster.rs` |
 //! | what the fuzzer runs | `fuzz/client_line.rs`, `fuzz/line_splitting.rs`, `fuzz/session.rs`, `fuzz/handshake.rs`, `fuzz/peer_frames.rs`, `fuzz/journal.rs` |

@@ -27,7 +27,8 @@ fn classes(mutation: Mutation) -> Vec<Class> {
         Mutation::CloseNotDrain => vec![Rivals],
         Mutation::LocalGenerations => vec![Pause, Move, Break],
         Mutation::WrongWinner => vec![Part, Rivals],
-        Mutation::LateAnswersIgnored => vec![Pause, Move, Break],
+        // Who broke off without a LOGOUT before begins where that session stood, and so lacks nothing.
+        Mutation::LateAnswersIgnored => vec![Part, Break, Logout],
     }
 }
 

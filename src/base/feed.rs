@@ -25,6 +25,9 @@ pub struct Run {
     pub count: u32,
 }
 
+/// What is to be put on disk: where it begins, whose lines it is, and its bytes.
+pub type Unwritten<'a> = (Offset, &'a [Run], [&'a [u8]; 2]);
+
 /// The ring of broadcasts. Memory is reserved at once and touched only as it is written.
 ///
 /// What has left it may be on disk still. Pieces of that are put back for a while as they are asked for.
@@ -98,6 +101,12 @@ impl Feed {
         self.tail += frame.len() as u64;
     }
 
+    /// Counts a frame that is longer than the ring, and is on disk only.
+    pub fn skip(&mut self, bytes: usize) {
+        self.tail += bytes as u64;
+        self.start = self.tail;
+    }
+
     fn note(&mut self, stream: StreamId, seq: u64) {
         let Some(written) = self.written else { return };
         if self.tail - written > self.bytes.len() as u64 / 2 {
@@ -111,8 +120,8 @@ impl Feed {
         }
     }
 
-    /// What is to be put on disk: where it begins, whose lines it is, and its bytes.
-    pub fn unwritten(&self) -> Option<(Offset, &[Run], [&[u8]; 2])> {
+    /// What is to be put on disk.
+    pub fn unwritten(&self) -> Option<Unwritten<'_>> {
         let from = self.written.filter(|written| *written < self.tail)?;
         let (a, b) = self.read(from, self.tail);
         Some((from, &self.runs, [a, b]))

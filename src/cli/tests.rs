@@ -75,6 +75,16 @@ fn wrong_values_are_refused_with_what_to_do() {
 }
 
 #[test]
+fn a_stop_may_take_half_a_minute_or_what_is_said() {
+    let drain = |line: &str| options(line).unwrap().limits.drain;
+    assert_eq!(drain("as server"), Duration::from_secs(30));
+    assert_eq!(
+        (drain("as server --drain 5"), drain("as server --drain 0")),
+        (time("5s").unwrap(), Duration::ZERO)
+    );
+}
+
+#[test]
 fn sizes_and_durations_are_read() {
     assert_eq!(
         (size("10"), size("2K"), size("1MiB"), size("1g")),

@@ -316,7 +316,8 @@ impl Node {
         for (stream, _) in release.applied.iter() {
             claim.hints.entry(stream).or_insert(boot);
         }
-        for entry in release.entries {
+        let stamp = self.registry.user(claim.user).stamp;
+        for entry in release.entries.into_iter().filter(|entry| entry.is_of(stamp)) {
             let merged = match claim.found.remove(&entry.generation) {
                 Some(other) => merge(other, entry),
                 None => entry,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::mesh::PeerId;
 use super::names::{Home, Rec};
 use super::{Action, Node, Timer};
-use crate::base::feed::{Offset, Run};
+use crate::base::feed::{Offset, Unwritten};
 use crate::base::hlc::Generation;
 use crate::base::id::{StreamId, UserId};
 use crate::base::limits::{COMMIT_RETRY, COMMIT_ROWS};
@@ -111,7 +111,11 @@ impl Node {
     pub fn restore_line(&mut self, stream: StreamId, seq: u64, line: &[u8]) {
         let i = self.relay.index(stream);
         self.relay.streams[i].restore(seq, self.delivery.feed.tail());
-        self.delivery.feed.append(stream, seq, line);
+        if line.len() <= self.limits.feed_bytes {
+            self.delivery.feed.append(stream, seq, line);
+        } else {
+            self.delivery.feed.skip(line.len());
+        }
         self.relay.note(i, seq, line);
     }
 
@@ -185,9 +189,10 @@ impl Node {
 
     fn restore_sessions(&mut self, user: UserId, kept: Kept) {
         let now = self.now;
+        let stamp = self.registry.user(user).stamp;
         let names = self.registry.user_mut(user).names.get_or_insert_default();
         names.multi |= kept.multi;
-        for (entry, named) in kept.entries {
+        for (entry, named) in kept.entries.into_iter().filter(|(entry, _)| entry.is_of(stamp)) {
             self.mesh.clock.hear(entry.generation.at);
             names.put(Rec { named, ..Rec::from_entry(&entry, now) });
         }
@@ -195,9 +200,8 @@ impl Node {
         self.arm_away(user);
     }
 
-    /// What is to be appended to the journal before anything is written to a link: where it begins, whose
-    /// lines it is, and its bytes.
-    pub fn unwritten(&self) -> Option<(Offset, &[Run], [&[u8]; 2])> {
+    /// What is to be appended to the journal before anything is written to a link.
+    pub fn unwritten(&self) -> Option<Unwritten<'_>> {
         self.delivery.feed.unwritten()
     }
 
@@ -222,6 +226,8 @@ impl Node {
     /// The journal begins at `kept` now: what was older is gone.
     pub fn dropped(&mut self, kept: Offset) {
         self.delivery.feed.dropped(kept);
+        let floor = self.delivery.feed.floor();
+        self.relay.streams.iter_mut().for_each(|stream| stream.trim(floor));
     }
 
     /// True when nothing is stale on disk, or the disk takes nothing.
@@ -307,7 +313,8 @@ impl Node {
         for user in &sessions {
             rows.push(self.sessions_row(*user));
         }
-        if std::mem::take(&mut self.keeping.homes) {
+        // A session that is behind is named in its row: one that did not fit would count as one that is not.
+        if self.keeping.sessions.is_empty() && std::mem::take(&mut self.keeping.homes) {
             let homes = self.sessions.homes.iter();
             let homes: Vec<_> = homes.map(|(stream, h)| (*stream, h.confirmed.clone(), h.version)).collect();
             rows.push((Table::Meta, HOMES.into(), json(&homes)));

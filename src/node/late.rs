@@ -1,4 +1,5 @@
-//! What a living session hears late of a broken one before it: it reads at once what that was owed.
+//! What a living session hears late of a broken one before it, or of one whose server is gone: it reads at
+//! once what that was owed.
 
 use super::{Mutation, Node};
 use crate::base::hlc::Generation;
@@ -34,8 +35,12 @@ impl Node {
                 }
                 let named = self.sessions.homes.get(&rec.home);
                 let (vector, _) = rec.confirmed(&self.relay, named, false);
+                let is_gone = rec.home != self.relay.own() && self.mesh.by_stream(rec.home).is_none();
                 match (rec.state, vector) {
-                    (State::Broken, Some(vector)) => {
+                    (State::Ended, _) => known.push(*other),
+                    (State::Live, _) if home == Some(rec.home) => known.push(*other),
+                    // A login takes what lived on a server that is gone, too.
+                    (state, Some(vector)) if state == State::Broken || is_gone => {
                         known.push(*other);
                         read.extend((*other < own).then_some(*other));
                         missed = Some(match missed {
@@ -43,8 +48,6 @@ impl Node {
                             None => vector,
                         });
                     }
-                    (State::Ended, _) => known.push(*other),
-                    (State::Live, _) if home == Some(rec.home) => known.push(*other),
                     _ => {}
                 }
             }

@@ -140,9 +140,11 @@ mod tests {
 
     use super::*;
     use crate::base::hlc::Hlc;
-    use crate::base::id::ServerId;
+    use crate::base::id::{ServerId, StreamId};
     use crate::base::limits::Limits;
+    use crate::base::vector::Vector;
     use crate::node::Seeds;
+    use crate::wire::peer::{Entry, Update};
 
     fn node() -> Node {
         Node::new(Limits { feed_bytes: 1 << 12, ..Limits::default() }, &Seeds::fixed(1))
@@ -175,6 +177,34 @@ mod tests {
             node.merge_registration(one);
         });
         node
+    }
+
+    #[test]
+    fn what_is_said_of_sessions_of_another_registration_is_not_kept() {
+        let mut node = node();
+        let (ours, theirs) = (registration(1, 2, 1), registration(1, 3, 2));
+        let user = node.merge_registration(&ours);
+        let broken = |n: u64, stamp| Entry {
+            name: ours.name.clone(),
+            generation: Generation { at: Hlc(n), by: ServerId([9; 16]) },
+            home: StreamId(n),
+            state: State::Broken,
+            vector: Some(Vector::NOTHING),
+            version: 1,
+            pending: false,
+            lowered: false,
+            multi: false,
+            unconfirmed: false,
+            authentic: true,
+            stamp,
+        };
+        // One that says nothing of it is of an older version.
+        for (n, stamp, known) in [(5, Some(theirs.stamp), 0), (6, Some(ours.stamp), 1), (7, None, 2)] {
+            let entry = broken(n, stamp);
+            let (taken, lowered, unheard) = (Vec::new(), Vec::new(), Vec::new());
+            node.on_update(Update { entry, taken, lowered, unheard, beside: None });
+            assert_eq!(node.entries_of(user).len(), known);
+        }
     }
 
     fn some() -> impl Strategy<Value = Vec<Registration>> {

@@ -23,6 +23,7 @@ mod contract;
 mod counters;
 mod delivery;
 mod digest;
+mod draining;
 mod ending;
 mod exchange;
 mod fetching;
@@ -72,6 +73,7 @@ use crate::wire::line::Flow;
 use crate::wire::message::{Activity, ClientMessage, Refusal, shorten};
 use contest::Contests;
 use delivery::Delivery;
+use draining::Draining;
 use frontier::Frontier;
 use guess::Guesses;
 use hashing::HashQueue;
@@ -109,6 +111,7 @@ pub struct Node {
     frontier: Frontier,
     contests: Contests,
     keeping: Keeping,
+    draining: Draining,
     /// Peers that were just found silent.
     suspected: Vec<PeerId>,
     rng: Rng,
@@ -140,6 +143,7 @@ impl Node {
             frontier: Frontier::default(),
             contests: Contests::default(),
             keeping: Keeping::default(),
+            draining: Draining::default(),
             suspected: Vec::new(),
             rng: Rng::new(seeds.chance),
             #[cfg(feature = "mutations")]
@@ -337,48 +341,6 @@ impl Node {
         Ok(())
     }
 
-    fn on_time(&mut self) {
-        self.delivery.start_turn();
-        while let Some(timer) = self.timers.expired(self.now) {
-            match timer {
-                Timer::Login(link) => self.on_no_login(link),
-                Timer::Refusal(link) => {
-                    if self.link(link).is_some_and(|l| l.phase == Phase::Refusing) {
-                        self.begin_close(link);
-                    }
-                }
-                Timer::Silent(link) => {
-                    if let Some(l) = self.link_mut(link).filter(|l| l.phase == Phase::Silent) {
-                        l.phase = Phase::Online;
-                        self.enqueue(link);
-                    }
-                }
-                Timer::Closing(link) => self.on_closing(link),
-                Timer::Drain(link) => {
-                    if self.link(link).is_some_and(|l| l.phase == Phase::Draining) {
-                        self.abandon(link);
-                    }
-                }
-                Timer::Handshake(link) => self.on_handshake(link),
-                Timer::Heartbeat => self.on_heartbeat(),
-                Timer::Dial => self.on_dial(),
-                Timer::FirstSync => self.in_step(),
-                Timer::SecondCopy => self.on_second_copy(),
-                Timer::Prev => self.on_prev_timer(),
-                Timer::Fetch => self.on_fetch_timer(),
-                Timer::Frontier => self.on_frontier_timer(),
-                Timer::Claim(claim) => self.on_claim_timer(claim),
-                Timer::Ask(ask) => self.on_ask_timer(ask),
-                Timer::Registration(stamp) => self.on_registration_timer(stamp),
-                Timer::Kept(stamp) => self.on_kept_timer(stamp),
-                Timer::Away(user) => self.on_away(user),
-                Timer::Verifier(user) => self.on_verifier(user),
-                // Its commit is the turn's next action.
-                Timer::Rows => {}
-            }
-        }
-    }
-
     fn on_no_login(&mut self, link_id: LinkId) {
         let waits = |l: &Link| l.phase == Phase::New && l.aside.as_ref().is_some_and(|a| a.hashed.is_none());
         if self.link(link_id).is_some_and(waits) {
@@ -391,16 +353,6 @@ impl Node {
     fn on_bad_line(&mut self, link_id: LinkId, refusal: impl FnOnce(usize) -> Refusal) {
         if let Reading::Take(limit) = self.reading(link_id) {
             self.invalid(link_id, &refusal(limit));
-        }
-    }
-
-    fn on_stop(&mut self) {
-        let all: Vec<LinkId> = self.links.iter().map(|(slot, link)| link::id(slot, link)).collect();
-        for link_id in all {
-            let phase = self.at(link_id).phase;
-            if !matches!(phase, Phase::Closing | Phase::Draining | Phase::Gone) {
-                self.close(link_id, CloseReason::Stopping);
-            }
         }
     }
 }

@@ -294,6 +294,7 @@ mod tests {
             multi: false,
             unconfirmed: false,
             authentic: false,
+            stamp: None,
         }
     }
 

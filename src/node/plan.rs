@@ -68,8 +68,9 @@ impl Node {
         }
         let begin = claim.begin.clone().unwrap_or_default();
         // A session must be above all that the answers name. Later ones are claims that go on meanwhile, but
-        // for those of a clock that is far ahead of ours.
-        let is_far = |e: &&Entry| !e.pending && self.mesh.clock.is_far(e.generation.at);
+        // for those of a clock that is far ahead of ours. What a server that is gone claimed does not go on.
+        let goes_on = |e: &Entry| e.pending && !gone(e.home);
+        let is_far = |e: &&Entry| !goes_on(e) && self.mesh.clock.is_far(e.generation.at);
         let far = all.values().filter(is_far).map(|entry| entry.generation).max();
         let far = far.filter(|_| !self.is_mutated(Mutation::LocalGenerations));
         let own = far.map(|far| self.mesh.clock.draw_above(far));

@@ -107,7 +107,14 @@ impl Node {
             multi,
             unconfirmed,
             authentic: rec.home == self.relay.own(),
+            stamp: Some(self.registry.user(user).stamp),
         }
+    }
+
+    /// The user an entry is of. None if its name is not known here, or as another one's: then the peer does
+    /// not know yet who has the name, or this server does not.
+    fn user_of(&self, entry: &Entry) -> Option<UserId> {
+        self.registry.find(&entry.name).filter(|user| entry.is_of(self.registry.user(*user).stamp))
     }
 
     /// Keeps what a peer says of a session.
@@ -194,7 +201,7 @@ impl Node {
     pub(super) fn on_update(&mut self, update: Update) {
         let Update { entry, taken, lowered, unheard, beside } = update;
         self.mesh.clock.hear(entry.generation.at);
-        let Some(user) = self.registry.find(&entry.name) else { return };
+        let Some(user) = self.user_of(&entry) else { return };
         let generation = entry.generation;
         let until = taken.iter().map(|(g, _)| self.owed_until(user, *g)).max().unwrap_or(self.now);
         if !self.is_mutated(Mutation::ClaimsNotStored) || entry.state == State::Broken {
@@ -211,9 +218,7 @@ impl Node {
 
     /// An answer that came when its claim no longer waited.
     pub(super) fn late_release(&mut self, boot: StreamId, release: Release) {
-        let Some(user) = release.entries.first().and_then(|entry| self.registry.find(&entry.name)) else {
-            return;
-        };
+        let Some(user) = release.entries.first().and_then(|entry| self.user_of(entry)) else { return };
         let told: Vec<Generation> = release.entries.iter().map(|entry| entry.generation).collect();
         for entry in release.entries {
             let is_known = self.known(user).is_some_and(|n| n.find(entry.generation).is_some());
@@ -236,7 +241,7 @@ impl Node {
         }
         for entry in table.entries {
             self.mesh.clock.hear(entry.generation.at);
-            let Some(user) = self.registry.find(&entry.name) else { continue };
+            let Some(user) = self.user_of(&entry) else { continue };
             told.entry(user).or_default().push(entry.generation);
             let home = self.sessions.homes.get(&entry.home).map_or(0, |home| home.version);
             let known = self.known(user).and_then(|names| names.find(entry.generation));

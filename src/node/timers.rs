@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use super::Node;
+use super::link::Phase;
 use crate::base::hlc::Generation;
 use crate::base::id::{LinkId, UserId};
 use crate::base::time::Time;
@@ -53,9 +55,11 @@ pub(super) enum Timer {
     Verifier(UserId),
     /// Rows that the disk did not take may be tried again.
     Rows,
+    /// A stopping server looks how far it is.
+    Leave,
 }
 
-const KINDS: usize = 20;
+const KINDS: usize = 21;
 /// Places a queue keeps when it is empty.
 const CAPACITY_KEPT: usize = 256;
 
@@ -82,6 +86,7 @@ impl Timer {
             Timer::Ask(_) => 16,
             Timer::Registration(_) => 17,
             Timer::Kept(_) => 18,
+            Timer::Leave => 20,
         }
     }
 }
@@ -131,6 +136,52 @@ impl Timers {
             && done(*id)
         {
             queue.pop_front();
+        }
+    }
+}
+
+impl Node {
+    /// What was due happens.
+    pub(super) fn on_time(&mut self) {
+        self.delivery.start_turn();
+        while let Some(timer) = self.timers.expired(self.now) {
+            match timer {
+                Timer::Login(link) => self.on_no_login(link),
+                Timer::Refusal(link) => {
+                    if self.link(link).is_some_and(|l| l.phase == Phase::Refusing) {
+                        self.begin_close(link);
+                    }
+                }
+                Timer::Silent(link) => {
+                    if let Some(l) = self.link_mut(link).filter(|l| l.phase == Phase::Silent) {
+                        l.phase = Phase::Online;
+                        self.enqueue(link);
+                    }
+                }
+                Timer::Closing(link) => self.on_closing(link),
+                Timer::Drain(link) => {
+                    if self.link(link).is_some_and(|l| l.phase == Phase::Draining) {
+                        self.abandon(link);
+                    }
+                }
+                Timer::Handshake(link) => self.on_handshake(link),
+                Timer::Heartbeat => self.on_heartbeat(),
+                Timer::Dial => self.on_dial(),
+                Timer::FirstSync => self.in_step(),
+                Timer::SecondCopy => self.on_second_copy(),
+                Timer::Prev => self.on_prev_timer(),
+                Timer::Fetch => self.on_fetch_timer(),
+                Timer::Frontier => self.on_frontier_timer(),
+                Timer::Claim(claim) => self.on_claim_timer(claim),
+                Timer::Ask(ask) => self.on_ask_timer(ask),
+                Timer::Registration(stamp) => self.on_registration_timer(stamp),
+                Timer::Kept(stamp) => self.on_kept_timer(stamp),
+                Timer::Away(user) => self.on_away(user),
+                Timer::Verifier(user) => self.on_verifier(user),
+                Timer::Leave => self.on_leave_timer(),
+                // Its commit is the turn's next action.
+                Timer::Rows => {}
+            }
         }
     }
 }

@@ -36,8 +36,9 @@ pub(super) struct Disk {
     sync_at: Option<Time>,
     syncing: bool,
     sync_failed: bool,
-    /// Not before then the next append, as the last one failed.
-    append_from: Time,
+    commits_failed: bool,
+    /// The last append failed: then it is tried again, not before.
+    append_at: Option<Time>,
     expire_at: Time,
 }
 
@@ -74,6 +75,7 @@ impl Disk {
             // It fails only when the loop is gone.
             let _ = waker.wake();
         };
+        restoring.node.set_wall(wall());
         let opened =
             Store::open(&keep.folder, keep.retention, wall(), wake, &mut |found| restoring.take(found));
         let (store, Contents { journal, damaged_records }) = opened?;
@@ -103,7 +105,8 @@ impl Disk {
             sync_at: None,
             syncing: false,
             sync_failed: false,
-            append_from: Time::START,
+            commits_failed: false,
+            append_at: None,
             expire_at: Time::START + JOURNAL_EXPIRY,
         })
     }
@@ -119,14 +122,18 @@ impl Disk {
 
     /// When it has something to do though nothing happens.
     pub fn deadline(&self) -> Time {
-        self.sync_at.filter(|_| !self.syncing).map_or(self.expire_at, |at| at.min(self.expire_at))
+        let sync_at = self.sync_at.filter(|_| !self.syncing);
+        [sync_at, self.append_at].into_iter().flatten().fold(self.expire_at, Time::min)
     }
 }
 
 impl Server {
     /// Appends what was said in this turn to the journal. It comes before anybody is written to.
     pub(super) fn append(&mut self) {
-        let Some(disk) = self.disk.as_mut().filter(|disk| disk.append_from <= self.now) else { return };
+        let now = self.now;
+        let is_due = |disk: &&mut Disk| disk.append_at.is_none_or(|at| at <= now);
+        let Some(disk) = self.disk.as_mut().filter(is_due) else { return };
+        disk.append_at = None;
         let Some((from, runs, bytes)) = self.node.unwritten() else { return };
         match disk.store.append(from, wall(), runs, bytes) {
             Ok(()) => {
@@ -136,11 +143,9 @@ impl Server {
                 let kept = disk.store.journal().head();
                 self.node.written(Some(kept));
             }
-            Err(error) => {
-                if !self.node.is_degraded() {
-                    log::error!("the journal takes nothing: {error}");
-                }
-                disk.append_from = self.now + JOURNAL_RETRY;
+            // The journal has said why.
+            Err(_) => {
+                disk.append_at = Some(self.now + JOURNAL_RETRY);
                 self.node.written(None);
             }
         }
@@ -199,10 +204,16 @@ impl Server {
                         None
                     }
                 };
+                if let Some(disk) = &self.disk {
+                    self.node.dropped(disk.store.journal().head());
+                }
                 self.node.handle(self.now, Input::Chunk { offset, bytes });
             }
             Answer::Committed { ticket, result } => {
-                if let Err(error) = &result {
+                if let Some(disk) = self.disk.as_mut()
+                    && std::mem::replace(&mut disk.commits_failed, result.is_err()) != result.is_err()
+                    && let Err(error) = &result
+                {
                     log::error!("names and sessions cannot be kept: {error}");
                 }
                 self.node.handle(self.now, Input::Committed { ticket, good: result.is_ok() });

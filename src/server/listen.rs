@@ -1,14 +1,19 @@
 //! Where clients connect and servers are dialled: addresses and socket options.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Token};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
+use super::Server;
+use super::conn::Conn;
 use crate::base::limits::{
-    BACKLOG, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KERNEL_PEER_ASK, KERNEL_SEND_ASK, USER_TIMEOUT,
+    ACCEPT_RETRY, BACKLOG, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KERNEL_PEER_ASK, KERNEL_SEND_ASK,
+    TURN_ACCEPTS, USER_TIMEOUT,
 };
+use crate::node::Input;
 
 /// Which addresses to listen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,5 +91,43 @@ pub fn widen(stream: &TcpStream) {
         .and_then(|()| socket.set_recv_buffer_size(KERNEL_PEER_ASK));
     if let Err(e) = widened {
         log::debug!("a server's link keeps its buffers as they are: {e}");
+    }
+}
+
+impl Server {
+    /// Accepts what waits, as long as there are descriptors and this turn lasts. At the limit the rest stays
+    /// in the kernel's queue until somebody leaves.
+    pub(super) fn accept(&mut self) {
+        if self.now < self.accept_from {
+            return;
+        }
+        for _ in 0..TURN_ACCEPTS {
+            if self.open >= self.open_max {
+                return;
+            }
+            let Some(listener) = self.listeners.iter_mut().find(|listener| listener.knocking) else { return };
+            match listener.socket.accept() {
+                Ok((stream, address)) => self.welcome(stream, address.ip()),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => listener.knocking = false,
+                Err(e) if [ErrorKind::ConnectionAborted, ErrorKind::Interrupted].contains(&e.kind()) => {}
+                Err(e) => {
+                    log::warn!("accepting a connection failed: {e}; trying again in {ACCEPT_RETRY:?}");
+                    self.accept_from = self.now + ACCEPT_RETRY;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn welcome(&mut self, mut stream: TcpStream, address: IpAddr) {
+        let link = self.node.connect(self.now, address);
+        let token = Token(link.pack() as usize);
+        if let Err(e) = self.poll.registry().register(&mut stream, token, Interest::READABLE) {
+            log::warn!("link {link}: cannot be watched: {e}");
+            self.node.handle(self.now, Input::Closed { link, unacknowledged: 0 });
+            return;
+        }
+        self.put_conn(link, Conn::new(link.generation, stream));
+        self.open += 1;
     }
 }

@@ -17,7 +17,7 @@ pub mod secret;
 mod sys;
 
 use std::io::{self, ErrorKind, IoSlice, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -32,9 +32,7 @@ pub use listen::Bind;
 pub use options::{Options, StartError};
 
 use crate::base::id::{LinkId, StreamId};
-use crate::base::limits::{
-    ACCEPT_RETRY, RESERVED_DESCRIPTORS, STOP, TURN_ACCEPTS, TURN_PROOFS, TURN_READ_BYTES,
-};
+use crate::base::limits::{RESERVED_DESCRIPTORS, STOP, STOP_PEERS, TURN_PROOFS, TURN_READ_BYTES};
 use crate::base::time::Time;
 use crate::node::{Action, Counters, Identity, Input, Node, Seeds};
 use crate::store::{Batch, Request};
@@ -87,6 +85,7 @@ pub struct Server {
     /// The time of this turn.
     now: Time,
     stop_by: Option<Time>,
+    drain: Duration,
 }
 
 impl Server {
@@ -146,6 +145,7 @@ impl Server {
             start: Instant::now(),
             now: Time::START,
             stop_by: None,
+            drain: options.limits.drain,
         })
     }
 
@@ -170,7 +170,7 @@ impl Server {
 
     /// Somebody is still connected, or something is on its way to the disk.
     fn is_busy(&self) -> bool {
-        self.node.links() > 0 || !self.node.is_kept()
+        self.node.links() > 0 || self.node.is_draining() || !self.node.is_kept()
     }
 
     fn turn(&mut self, events: &Events) {
@@ -196,6 +196,9 @@ impl Server {
         self.resumed = resumed;
         self.on_slow_addresses();
         self.turn_of_disk();
+        if self.stop_by.is_some() && !self.node.is_draining() {
+            self.listeners.clear();
+        }
         self.accept();
         self.turn_of_long_lines();
         self.actions();
@@ -300,42 +303,6 @@ impl Server {
         }
     }
 
-    /// Accepts what waits, as long as there are descriptors and this turn lasts. At the limit the rest stays
-    /// in the kernel's queue until somebody leaves.
-    fn accept(&mut self) {
-        if self.now < self.accept_from {
-            return;
-        }
-        for _ in 0..TURN_ACCEPTS {
-            if self.open >= self.open_max {
-                return;
-            }
-            let Some(listener) = self.listeners.iter_mut().find(|listener| listener.knocking) else { return };
-            match listener.socket.accept() {
-                Ok((stream, address)) => self.welcome(stream, address.ip()),
-                Err(e) if e.kind() == ErrorKind::WouldBlock => listener.knocking = false,
-                Err(e) if [ErrorKind::ConnectionAborted, ErrorKind::Interrupted].contains(&e.kind()) => {}
-                Err(e) => {
-                    log::warn!("accepting a connection failed: {e}; trying again in {ACCEPT_RETRY:?}");
-                    self.accept_from = self.now + ACCEPT_RETRY;
-                    return;
-                }
-            }
-        }
-    }
-
-    fn welcome(&mut self, mut stream: mio::net::TcpStream, address: IpAddr) {
-        let link = self.node.connect(self.now, address);
-        let token = Token(link.pack() as usize);
-        if let Err(e) = self.poll.registry().register(&mut stream, token, Interest::READABLE) {
-            log::warn!("link {link}: cannot be watched: {e}");
-            self.node.handle(self.now, Input::Closed { link, unacknowledged: 0 });
-            return;
-        }
-        self.put_conn(link, Conn::new(link.generation, stream));
-        self.open += 1;
-    }
-
     fn turn_of_long_lines(&mut self) {
         if let Some(link) = self.inflow.late(self.now) {
             self.node.handle(self.now, Input::TooSlow(link));
@@ -355,10 +322,13 @@ impl Server {
                 log::warn!("stopping at once");
                 self.stop_by = Some(self.now);
             } else {
-                log::info!("stopping: {} connections get what they are owed", self.open);
-                self.listeners.clear();
                 self.node.handle(self.now, Input::Stop);
-                self.stop_by = Some(self.now + STOP);
+                let (what, drain) = match self.node.is_draining() {
+                    true => ("are sent to other servers", self.drain),
+                    false => ("get what they are owed", Duration::ZERO),
+                };
+                log::info!("stopping: {} connections {what}", self.open);
+                self.stop_by = Some(self.now + drain + STOP + STOP_PEERS);
             }
         }
     }

@@ -17,6 +17,7 @@ use super::pipe::{Pipe, PipeId};
 use super::schedule::{Event, Schedule, ms};
 use super::swarm::{Class, Classes, Swarm};
 use super::user::{Talk, User};
+use crate::base::limits::PREV_WAIT;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::node::Mutation;
@@ -95,6 +96,10 @@ pub(super) struct Cluster {
 
 /// How long everything may take to be well again.
 pub(super) const LIVENESS: Duration = Duration::from_secs(20);
+
+/// How long the last words may take: what is said first in a session waits for what its name said elsewhere, and
+/// all comes behind the old messages that a server lacks which was started again.
+const LAST_WORDS: Duration = Duration::from_secs(8).saturating_add(PREV_WAIT);
 
 /// Runs one seed. A panic in it is a promise not kept, too.
 pub fn run(seed: u64, options: &Options) -> Outcome {
@@ -220,7 +225,7 @@ impl Cluster {
                 self.farewell = Some(self.now());
                 self.last_words();
             }
-            Some(at) if self.now().since(at) > ms(3_000) || (!is_late && self.all_is_well()) => {
+            Some(at) if self.now().since(at) > LAST_WORDS || (!is_late && self.all_is_well()) => {
                 self.check_the_end();
                 self.is_over = true;
             }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::cluster::Cluster;
+use super::faults::MESHED;
 use super::ledger::MessageId;
 use super::pipe::PipeId;
 use super::schedule::ms;
@@ -88,7 +89,10 @@ impl Cluster {
 
     pub(super) fn was_up(&self, host: usize, from: Time, to: Time) -> bool {
         let overlaps = |boot: &super::ledger::Boot| {
-            boot.host == host && boot.born < to && boot.died.is_none_or(|died| died > from)
+            let lived = boot.born < to && boot.died.is_none_or(|died| died > from);
+            // One that is drained tells everybody all it knows. Before that all were in touch.
+            let is_drained = boot.drained.is_some_and(|at| at <= from + MESHED);
+            boot.host == host && lived && !is_drained
         };
         self.ledger.boots.iter().any(overlaps)
     }
@@ -136,6 +140,10 @@ impl Cluster {
             return Some("excused: out of order, its hearer's kernel had it and it never read it");
         }
         let accepted = self.ledger.get(id)?.accepted?;
+        let is_before = |joined: Time| accepted.at <= joined + self.slack();
+        if self.users[u].is_shared && self.users[u].joined.is_some_and(is_before) {
+            return Some("excused: out of order, another device missed it before this one came");
+        }
         let late = |pipe: &&PipeId| {
             let begun = self.talks[*pipe].success.is_none_or(|at| accepted.at <= at + self.slack());
             begun && self.has_crossed(**pipe)
@@ -162,6 +170,7 @@ impl Cluster {
             return Some("excused: a repeat of what was not confirmed");
         }
         let boot = self.talks[&before.pipe].boot.map(|boot| &self.ledger.boots[boot]);
+        let boot = boot.filter(|boot| boot.drained.is_none());
         let died = boot.and_then(|boot| boot.died);
         if let Some(died) = died
             && before.at + KILLED + self.slack() >= boot.map_or(died, |boot| boot.stored)

@@ -1,6 +1,8 @@
 //! What befalls servers and the ways between them, and how it is mended. One at a time: the guarantees are
 //! about one fault, and two at once excuse nearly everything.
 
+use std::time::Duration;
+
 use super::cluster::Cluster;
 use super::disk::Fate;
 use super::schedule::{Event, ms};
@@ -14,11 +16,15 @@ enum Remedy {
         loses_key: bool,
     },
     Resume(usize),
+    Restart(usize),
     /// The disk takes something again.
     Room(usize),
     /// Walls, each from one to another.
     Open(Vec<(usize, usize)>),
 }
+
+/// How long all are linked before a server goes.
+pub(super) const MESHED: Duration = Duration::from_millis(1_200);
 
 #[derive(Debug)]
 pub(super) struct Fault {
@@ -30,6 +36,9 @@ impl Cluster {
     pub(super) fn on_fault(&mut self) {
         if self.healed.is_some() {
             return;
+        }
+        if self.is_any_stopping() {
+            return self.schedule.after(ms(200), Event::Fault);
         }
         let classes: Vec<Class> = self.swarm.classes.iter().filter(|class| self.can_befall(*class)).collect();
         // Who logs in for the first time takes what another device of its name is owed.
@@ -58,10 +67,11 @@ impl Cluster {
     fn can_befall(&self, class: Class) -> bool {
         let n = self.hosts.len();
         match class {
+            Class::Drain => n > 1 && self.is_meshed() && self.meshed_for(MESHED),
             Class::Kill | Class::Vanish | Class::Power => {
-                n > 1 && self.is_meshed() && self.meshed_for(ms(1_200)) && self.is_kept()
+                n > 1 && self.is_meshed() && self.meshed_for(MESHED) && self.is_kept()
             }
-            Class::All => self.is_meshed() && (n == 1 || self.meshed_for(ms(1_200))) && self.is_kept(),
+            Class::All => self.is_meshed() && (n == 1 || self.meshed_for(MESHED)) && self.is_kept(),
             Class::Full => true,
             Class::Pause => true,
             Class::Newcomer => n < 7,
@@ -88,6 +98,10 @@ impl Cluster {
                 };
                 self.crash(any, class != Class::Kill, fate);
                 Remedy::Boot { host: any, loses_key }
+            }
+            Class::Drain => {
+                self.drain(any);
+                Remedy::Restart(any)
             }
             Class::All => self.kill_all(any),
             Class::Full => {
@@ -146,9 +160,13 @@ impl Cluster {
 
     /// A server took a login while one was waited for.
     pub(super) fn on_strike(&mut self, host: usize) {
-        let is_fit = self.healed.is_none() && self.hosts[host].is_running() && self.is_meshed();
-        let is_fit = is_fit && self.hosts.len() > 1 && self.is_kept();
-        if is_fit && self.meshed_for(ms(1_200)) {
+        let is_fit = self.healed.is_none()
+            && !self.is_any_stopping()
+            && self.hosts.len() > 1
+            && self.hosts[host].is_running()
+            && self.is_meshed()
+            && self.is_kept();
+        if is_fit && self.meshed_for(MESHED) {
             self.judge.mark("a server was killed in the middle of a login");
             let fate = if self.rng.chance(65) { Fate::Written } else { Fate::Empty };
             self.crash(host, false, fate);
@@ -196,11 +214,18 @@ impl Cluster {
                 }
             }
             Remedy::Resume(host) => self.resume(host),
+            Remedy::Restart(host) => self.restart(host, n),
             Remedy::Room(host) => self.hosts[host].disk.is_full = false,
             Remedy::Open(ways) => ways.iter().for_each(|(from, to)| self.walls[*from][*to] -= 1),
         }
         self.retransmit();
         self.survey();
+    }
+
+    /// It cannot be mended yet.
+    pub(super) fn mend_later(&mut self, n: usize, host: usize) {
+        self.faults[n].remedy = Some(Remedy::Restart(host));
+        self.schedule.after(ms(100), Event::Mend(n));
     }
 
     /// All that is wrong goes right.

@@ -88,6 +88,8 @@ impl Cluster {
             let line = &line[..line.len() - 1];
             if memchr::memmem::find(line, b"LOGIN_SUCCESS").is_some() {
                 self.ledger.boots[boot].hears_since = Some(now);
+            } else if memchr::memmem::find(line, b"\"REDIRECT\"").is_some() {
+                return self.tap_is_sent_away(boot, pipe);
             } else if let Some(id) = self.known_message(line) {
                 self.tap_hears(boot, id);
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::cluster::Cluster;
 use super::disk::{Disk, Fate};
+use super::drain::DRAIN;
 use super::pipe::{Owner, Pipe, PipeId};
 use super::schedule::{Event, ms, us};
 use super::swarm::Class;
@@ -32,6 +33,8 @@ pub(super) enum Notice {
     Disk(Input),
     /// The workload sends a client to another server.
     Redirect(LinkId, usize),
+    /// SIGTERM.
+    Stop,
 }
 
 /// The shell's part of a link.
@@ -68,6 +71,8 @@ pub(super) struct Host {
     pub spins: u32,
     /// When it last showed a message that nobody had confirmed in time.
     pub admitted: Option<Time>,
+    /// It was told to stop, and its process ends then.
+    pub stop_by: Option<Time>,
 }
 
 /// What the wall clocks say at the start of time.
@@ -110,6 +115,7 @@ impl Host {
         self.paused = false;
         self.spins = 0;
         self.admitted = None;
+        self.stop_by = None;
     }
 }
 
@@ -132,6 +138,7 @@ impl Cluster {
             skew_ms,
             spins: 0,
             admitted: None,
+            stop_by: None,
         });
         let n = self.hosts.len();
         self.walls.iter_mut().for_each(|row| row.push(0));
@@ -142,7 +149,7 @@ impl Cluster {
 
     fn limits(&self) -> Limits {
         let (feed_bytes, line_bytes) = (self.swarm.feed_bytes, self.swarm.feed_bytes.min(1 << 16) / 4);
-        Limits { feed_bytes, line_bytes, failed_logins: 255, ..Limits::default() }
+        Limits { feed_bytes, line_bytes, failed_logins: 255, drain: DRAIN, ..Limits::default() }
     }
 
     /// Starts a server that is down, with what is on its disk. Its key may be lost.
@@ -196,8 +203,8 @@ impl Cluster {
     }
 
     /// The simulator's own connection was closed, as the server's journal had a gap where it was.
-    pub fn tap_again(&mut self, h: usize) {
-        if self.has(Class::Small) {
+    pub fn tap_again(&mut self, h: usize, pipe: PipeId) {
+        if self.pipes[pipe].owners[0] == Owner::Tap && self.has(Class::Small) {
             self.judge.mark("excused: an anonymous client in a gap of a journal");
             self.tap_anew(h);
         }
@@ -273,7 +280,7 @@ impl Cluster {
             self.judge.mark("a connect that nobody heard");
             return;
         }
-        let is_up = self.hosts[h].is_up();
+        let is_up = self.hosts[h].is_listening();
         if is_up {
             self.pipes[pipe].owners[1] = Owner::Host(h, self.hosts[h].boot);
             self.pipes[pipe].open[1] = true;

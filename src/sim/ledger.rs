@@ -46,6 +46,8 @@ pub(super) struct Boot {
     pub host: usize,
     pub born: Time,
     pub died: Option<Time>,
+    /// When it was told to stop: that, and its end, excuses nothing.
+    pub drained: Option<Time>,
     /// When it died, what of the rows was on disk had been handed over then.
     pub stored: Time,
     /// What it had shown since then, it may have lost when it died.
@@ -76,6 +78,7 @@ impl Ledger {
             host,
             born: now,
             died: None,
+            drained: None,
             stored: Time::START,
             lost_since: None,
             accepted: Vec::new(),

@@ -6,6 +6,7 @@
 mod cluster;
 mod conversation;
 mod disk;
+mod drain;
 mod excuses;
 mod faults;
 mod hearing;

@@ -66,9 +66,10 @@ impl Cluster {
     }
 
     fn names_agree(&self) -> bool {
-        let mut counts = self.hosts.iter().filter_map(|host| host.node.as_ref()).map(|node| node.names());
-        let first = counts.next();
-        counts.all(|n| Some(n) == first)
+        let nodes = self.hosts.iter().filter_map(|host| host.node.as_ref());
+        let mut registries = nodes.map(|node| (node.names(), node.registry_digest()));
+        let first = registries.next();
+        registries.all(|registry| Some(registry) == first)
     }
 
     /// Since when an anonymous client of this server hears.
@@ -96,9 +97,9 @@ impl Cluster {
         self.everybody_heard_everything();
         self.every_name_has_one_winner();
         if !self.names_agree() {
-            let counts: Vec<usize> =
-                self.hosts.iter().filter_map(|h| h.node.as_ref()).map(|n| n.names()).collect();
-            self.violate("registries are equal after a while", format!("{counts:?} names"));
+            let nodes = self.hosts.iter().filter_map(|host| host.node.as_ref());
+            let all: Vec<_> = nodes.map(|node| (node.names(), node.registry_digest())).collect();
+            self.violate("registries are equal after a while", format!("names and digests {all:?}"));
         }
     }
 

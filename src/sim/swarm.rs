@@ -49,6 +49,8 @@ pub enum Class {
     Skew,
     /// Two want the same name.
     Rivals,
+    /// A server is stopped in good order, sends its clients away first, and starts again.
+    Drain,
     /// A server's machine dies: what was not synced is lost.
     Power,
     /// All servers are killed at once, and started again in any order.
@@ -63,7 +65,7 @@ pub enum Class {
 
 impl Class {
     /// All of them.
-    pub const ALL: [Class; 24] = [
+    pub const ALL: [Class; 25] = [
         Class::Kill,
         Class::Vanish,
         Class::Pause,
@@ -83,6 +85,7 @@ impl Class {
         Class::Logout,
         Class::Skew,
         Class::Rivals,
+        Class::Drain,
         Class::Power,
         Class::All,
         Class::Full,
@@ -127,6 +130,7 @@ impl Class {
             Class::Logout => "logout",
             Class::Skew => "skew",
             Class::Rivals => "rivals",
+            Class::Drain => "drain",
             Class::Power => "power",
             Class::All => "all",
             Class::Full => "full",
@@ -143,6 +147,7 @@ impl Class {
             Class::Tiny => Some("a blocked link took bytes again"),
             Class::Slow => Some("a client read slowly"),
             Class::Skew => Some("a wall clock jumped"),
+            Class::Drain => Some("a server was drained"),
             Class::Small => Some("a piece of a journal was read"),
             other => Some(other.label()),
         }
@@ -199,6 +204,8 @@ impl fmt::Display for Classes {
     }
 }
 
+const DRAIN_CHANCE: u64 = 0xd4a1_0000_0000_0000;
+
 /// The choice of one seed.
 #[derive(Clone, Debug)]
 pub struct Swarm {
@@ -236,6 +243,8 @@ impl Swarm {
     /// What follows from `rng`, of `allowed` classes only.
     pub fn draw(rng: &mut Rng, allowed: Classes) -> Swarm {
         let own = |class: &Class| Class::OF_SERVERS.contains(class);
+        // By a chance of its own, so that seeds without it play what they played before there was any.
+        let drains = Rng::new(rng.clone().draw() ^ DRAIN_CHANCE).chance(15);
         let faults: Vec<Class> = allowed.iter().filter(own).collect();
         let mut classes = Classes::default();
         if !faults.is_empty() {
@@ -243,7 +252,10 @@ impl Swarm {
                 classes = classes.with(*rng.choose(&faults));
             }
         }
-        for class in allowed.iter().filter(|class| !own(class)) {
+        if drains {
+            classes = classes.with(Class::Drain).and(allowed);
+        }
+        for class in allowed.iter().filter(|class| !own(class) && *class != Class::Drain) {
             let percent = match class {
                 Class::Move | Class::Break => 60,
                 Class::Busy | Class::Wan | Class::Tiny | Class::SlowDisk => 15,

@@ -44,6 +44,7 @@ impl Cluster {
         }
         self.sleep(&node, h);
         self.hosts[h].node = Some(node);
+        self.end_if_stopped(h);
         if self.links.is_stale {
             self.survey();
         }
@@ -109,6 +110,7 @@ impl Cluster {
                 }
                 None => self.close(pipe, 0),
             },
+            Notice::Stop => node.handle(now, Input::Stop),
             Notice::Disk(answer) => node.handle(now, answer),
             Notice::Hashed(link, hashed) => node.handle(now, Input::Hashed(link, hashed)),
             Notice::Redirect(link, to) => {
@@ -356,9 +358,7 @@ impl Cluster {
             }
             self.links.is_stale |= sock.peer.is_some();
             self.close(sock.pipe, sock.side);
-            if matches!(self.pipes[sock.pipe].owners[0], Owner::Tap) {
-                self.tap_again(h);
-            }
+            self.tap_again(h, sock.pipe);
         } else if self.hosts[h].dialling.remove(&link).is_none() {
             return;
         }

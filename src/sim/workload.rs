@@ -86,8 +86,9 @@ impl Cluster {
     /// A server sends a client to another that it is linked with; sometimes all clients of that name.
     fn send_away(&mut self, u: usize, pipe: usize) {
         let h = self.talks[&pipe].host;
-        let targets: Vec<usize> =
-            (0..self.hosts.len()).filter(|to| *to != h && self.links.is_in_touch(h, *to)).collect();
+        let targets: Vec<usize> = (0..self.hosts.len())
+            .filter(|to| *to != h && self.links.is_in_touch(h, *to) && !self.hosts[*to].is_stopping())
+            .collect();
         if targets.is_empty() || !self.hosts[h].is_running() {
             return;
         }

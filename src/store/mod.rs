@@ -287,10 +287,11 @@ impl<D: Disk> Drop for Store<D> {
 /// Takes the lock that says whose folder this is. The system gives it back when the process ends.
 fn lock(folder: &Path) -> io::Result<File> {
     let path = folder.join("lock");
-    let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+    let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let lock = lock.map_err(|e| at(&path, &e))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
-        Err(TryLockError::Error(e)) => Err(io::Error::new(e.kind(), format!("{}: {e}", path.display()))),
+        Err(TryLockError::Error(e)) => Err(at(&path, &e)),
         Err(TryLockError::WouldBlock) => {
             let text =
                 format!("{} is in use by another server; each needs a folder of its own", folder.display());
@@ -302,5 +303,10 @@ fn lock(folder: &Path) -> io::Result<File> {
 /// Makes a folder that only its owner may look into, and those above it.
 fn make_folder(folder: &Path) -> io::Result<()> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", folder.display())))
+    made.map_err(|e| at(folder, &e))
+}
+
+/// The error, and where it happened.
+fn at(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

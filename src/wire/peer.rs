@@ -80,6 +80,9 @@ pub struct Announce {
     pub port: u16,
     /// Sessions it has.
     pub load: u64,
+    /// It is about to stop, and sends its clients away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
 }
 
 /// A server of the network.
@@ -137,6 +140,16 @@ pub struct Entry {
     /// The home itself says so.
     #[serde(default)]
     pub authentic: bool,
+    /// The stamp of the name's registration: another one's sessions are somebody else's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<Generation>,
+}
+
+impl Entry {
+    /// True if it is of this registration of its name.
+    pub fn is_of(&self, stamp: Generation) -> bool {
+        self.stamp.is_none_or(|own| own == stamp)
+    }
 }
 
 /// See [`Entry::state`].

@@ -4,13 +4,17 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod behind;
 mod breaks;
 mod client;
 mod crew;
 mod crowd;
+mod drain;
 mod faults;
+mod full;
 mod hostile;
 mod intruders;
+mod kept;
 mod moves;
 mod names;
 mod network;
@@ -18,5 +22,7 @@ mod partition;
 mod program;
 mod proxy;
 mod readers;
+mod restarts;
 mod stage;
+mod storage;
 mod talk;

@@ -1,36 +1,15 @@
 //! Several servers, and clients on each of them.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
 use crate::hostile::Bystanders;
+use crate::kept::{Folder, names_in};
 use crate::proxy::Proxy;
 use crate::stage::{BINARY, CHEAP, Process, Server};
-
-/// A folder of the test's own that is gone afterwards.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(test: &str) -> Folder {
-        let folder = std::env::temp_dir().join(format!("activitystreamer-{test}-{}", std::process::id()));
-        std::fs::create_dir(&folder).expect("a folder for the test");
-        Folder(folder)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().expect("a path in text").to_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 fn joining(other: &Server, flags: &[&str]) -> Server {
     let port = other.port.to_string();
@@ -182,11 +161,9 @@ fn servers_started_at_once_in_one_folder_share_the_secret_that_is_made() {
         other.joined_by(1);
         server.joined_by(1);
     }
-    let files: Vec<_> = std::fs::read_dir(&data)
-        .expect("the folder was made")
-        .map(|file| file.expect("a file").file_name().into_string().expect("a name in text"))
-        .collect();
-    assert_eq!(files, ["cluster.secret"]);
+    let files = names_in(&data);
+    let ports = files.iter().filter(|name| name.parse::<u16>().is_ok()).count();
+    assert!(files.len() == 5 && ports == 4, "the secret, and a folder for each: {files:?}");
     let secret = std::fs::read_to_string(folder.path("data/cluster.secret")).expect("the secret");
     // Told by file it is the same.
     let c = joining(&a, &["--secret-file", &folder.path("data/cluster.secret")]);
@@ -203,14 +180,14 @@ fn a_server_without_a_folder_leaves_none_behind() {
     let folder = Folder::new("nothing");
     let start = |flags: &[&str]| {
         let mut command = Command::new(BINARY);
-        command.arg("server").args(CHEAP).args(flags).current_dir(&folder.0);
+        command.arg("server").args(CHEAP).args(flags).current_dir(folder.here());
         Server::run(command.env("RUST_LOG", "debug"))
     };
     let a = start(&[]);
     let port = a.port.to_string();
     let b = start(&["-rh", "localhost", "-rp", &port]);
     b.process.errors.line_with("--secret-file");
-    assert_eq!(std::fs::read_dir(&folder.0).expect("it is there").count(), 0);
+    assert_eq!(names_in(folder.here()), [""; 0]);
 }
 
 #[test]

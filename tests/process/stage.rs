@@ -92,6 +92,11 @@ impl Lines {
         self.0.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("it prints a line within {PATIENCE:?}"))
     }
 
+    /// The lines that are there already.
+    pub fn so_far(&self) -> Vec<String> {
+        self.0.try_iter().collect()
+    }
+
     /// The next line that has these words.
     pub fn line_with(&self, words: &str) -> String {
         let until = Instant::now() + PATIENCE;
@@ -186,9 +191,18 @@ impl Server {
 
     /// The most memory the server ever had in use.
     pub fn peak_kib(&self) -> u64 {
+        self.memory_kib("VmHWM:")
+    }
+
+    /// The memory it has in use now.
+    pub fn rss_kib(&self) -> u64 {
+        self.memory_kib("VmRSS:")
+    }
+
+    fn memory_kib(&self, what: &str) -> u64 {
         let path = format!("/proc/{}/status", self.process.id());
         let status = std::fs::read_to_string(path).expect("the server is running");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says VmHWM");
+        let line = status.lines().find_map(|line| line.strip_prefix(what)).expect("Linux says so");
         line.trim().trim_end_matches(" kB").parse().expect("a number of kB")
     }
 

@@ -271,6 +271,7 @@ impl Net {
                     let input = Input::Settled { session, errand, unacknowledged: 0, stalled: false };
                     self.node(i).handle(now, input);
                 }
+                Action::Read { .. } | Action::Commit { .. } => unreachable!("there is no disk"),
                 Action::Measure(session) => {
                     self.node(i).handle(now, Input::Confirmed { session, unacknowledged: 0 });
                 }
