@@ -93,7 +93,7 @@ impl Feed {
     pub fn append(&mut self, stream: StreamId, seq: u64, frame: &[u8]) {
         debug_assert_eq!(memchr(b'\n', frame), Some(frame.len() - 1));
         assert!(frame.len() <= self.bytes.len(), "limits tie the longest frame to the feed");
-        self.note(stream, seq);
+        self.note(stream, seq, frame.len());
         let at = self.place(self.tail);
         let first = frame.len().min(self.bytes.len() - at);
         self.bytes[at..at + first].copy_from_slice(&frame[..first]);
@@ -107,9 +107,9 @@ impl Feed {
         self.start = self.tail;
     }
 
-    fn note(&mut self, stream: StreamId, seq: u64) {
+    fn note(&mut self, stream: StreamId, seq: u64, bytes: usize) {
         let Some(written) = self.written else { return };
-        if self.tail - written > self.bytes.len() as u64 / 2 {
+        if self.tail + bytes as u64 - written > self.bytes.len() as u64 {
             // The disk takes nothing: what it lacks must not hold more memory. There will be a gap on it.
             self.written = Some(self.tail);
             self.runs.clear();

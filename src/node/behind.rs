@@ -37,7 +37,13 @@ impl Node {
     /// The disk's answer. Without bytes they are gone, or cannot be read.
     pub(super) fn on_chunk(&mut self, from: Offset, bytes: Option<Box<[u8]>>) {
         let waiting = self.delivery.asked.remove(&from).unwrap_or_default();
-        let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else {
+        let bytes = bytes.filter(|bytes| !bytes.is_empty());
+        if bytes.is_none() && from < self.delivery.feed.floor() {
+            // It went while it was asked for. What is there still is asked for anew.
+            waiting.into_iter().for_each(|link_id| self.enqueue(link_id));
+            return self.mesh.wake();
+        }
+        let Some(bytes) = bytes else {
             self.counters.disk_reads_failed += 1;
             log::warn!("{} readers are behind what can be read of the journal", waiting.len());
             for link_id in waiting {

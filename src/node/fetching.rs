@@ -85,9 +85,10 @@ impl Node {
 
     /// A peer asks for a part of a stream.
     pub(super) fn on_fetch(&mut self, from: PeerId, fetch: Fetch) {
-        let known = self.relay.by_id.contains_key(&fetch.stream);
+        let held = self.relay.held_of(fetch.stream);
         let Some(peer) = self.mesh.get_mut(from) else { return };
-        if fetch.from == 0 || fetch.from > fetch.upto || !known {
+        // Who lacks it itself says so: else two that lack the same would ask each other for ever.
+        if fetch.from == 0 || fetch.from > fetch.upto || fetch.from > held {
             let gone = PeerMessage::FetchGone { stream: fetch.stream, first: u64::MAX };
             return self.mesh.send(from, &gone);
         }

@@ -44,6 +44,9 @@ impl Line {
     }
 }
 
+/// A row's table and key.
+type Key = (Table, Box<[u8]>);
+
 /// What the worker has to do.
 #[derive(Debug)]
 enum Job {
@@ -52,9 +55,6 @@ enum Job {
     Commit { ticket: u64, rows: Vec<Row>, asked: Time },
 }
 
-/// All rows, by table and key.
-type Rows = BTreeMap<(Table, Box<[u8]>), Box<[u8]>>;
-
 #[derive(Debug)]
 pub(super) struct Disk {
     lines: VecDeque<Line>,
@@ -62,7 +62,7 @@ pub(super) struct Disk {
     segments: VecDeque<Offset>,
     tail: Offset,
     synced: Offset,
-    rows: Rows,
+    rows: BTreeMap<Key, Box<[u8]>>,
     jobs: VecDeque<Job>,
     busy_until: Time,
     sync_at: Option<Time>,
@@ -123,19 +123,17 @@ impl Disk {
 
     /// Lines below `at` are gone.
     fn drop_below(&mut self, now: Time, at: Offset) {
-        while self.lines.front().is_some_and(|line| line.offset < at)
-            && let Some(line) = self.lines.pop_front()
-        {
-            self.dropped.extend(stamp(&line.bytes).map(|id| (id, now)));
-        }
+        let n = self.lines.partition_point(|line| line.offset < at);
+        let ids = self.lines.drain(..n).filter_map(|line| stamp(&line.bytes));
+        self.dropped.extend(ids.map(|id| (id, now)));
     }
 
     /// Its server is gone. Returns since when what it had shown may be lost.
     fn end(&mut self, fate: Fate, kept: u64, is_lucky: bool) -> Option<Time> {
-        if is_lucky && let Some(Job::Commit { rows, asked, .. }) = self.jobs.pop_front() {
+        let first = std::mem::take(&mut self.jobs).into_iter().next();
+        if let Some(Job::Commit { rows, asked, .. }) = first.filter(|_| is_lucky) {
             self.apply(rows, asked);
         }
-        self.jobs.clear();
         (self.sync_at, self.busy_until, self.append_from) = (None, Time::START, Time::START);
         let mut lost_since = self.failing_since.take();
         match fate {

@@ -203,8 +203,8 @@ impl Cluster {
     }
 
     /// The simulator's own connection was closed, as the server's journal had a gap where it was.
-    pub fn tap_again(&mut self, h: usize) {
-        if self.has(Class::Small) {
+    pub fn tap_again(&mut self, h: usize, pipe: PipeId) {
+        if self.pipes[pipe].owners[0] == Owner::Tap && self.has(Class::Small) {
             self.judge.mark("excused: an anonymous client in a gap of a journal");
             self.tap_anew(h);
         }

@@ -357,9 +357,7 @@ impl Cluster {
             }
             self.links.is_stale |= sock.peer.is_some();
             self.close(sock.pipe, sock.side);
-            if matches!(self.pipes[sock.pipe].owners[0], Owner::Tap) {
-                self.tap_again(h);
-            }
+            self.tap_again(h, sock.pipe);
         } else if self.hosts[h].dialling.remove(&link).is_none() {
             return;
         }
