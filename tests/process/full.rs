@@ -11,13 +11,14 @@ use serde_json::json;
 use crate::kept::{Folder, Place};
 use crate::stage::{PATIENCE, Server, Talker, pair};
 
-/// A small disk in memory.
+/// A small disk in memory: a filler takes what is left of it. The database must have room to grow when that is
+/// gone, and the journal beside it.
 struct SmallDisk(Folder);
 
 impl SmallDisk {
     fn new(test: &str) -> Option<SmallDisk> {
         let disk = SmallDisk(Folder::new(test));
-        match mount(&["-t", "tmpfs", "-o", "size=1m", "tmpfs", &disk.0.path("")]) {
+        match mount(&["-t", "tmpfs", "-o", "size=4m", "tmpfs", &disk.0.path("")]) {
             Ok(()) => Some(disk),
             Err(why) => {
                 println!("skipped, as no disk can be mounted here: {why}");
