@@ -60,8 +60,9 @@ Sizes are bytes and may end in K, M or G (times 1024). Durations are seconds, or
 flags -lp, -lh, -rp and -rh may be written with one dash.
 
 The log goes to standard error; RUST_LOG=debug shows more of it, RUST_LOG=warn less. SIGUSR1 logs what was \
-counted. SIGTERM and SIGINT stop the server: clients get what they are owed, for at most 2 s; a second signal \
-stops it at once.
+counted. SIGTERM and SIGINT stop the server. It drains: its clients are sent to the other servers (REDIRECT), which \
+takes --drain at most, and lose nothing; so a network is restarted one server after the other. Without another \
+server clients get what they are owed, for at most 2 s, and are closed. A second signal stops it at once.
 
 Exit codes: 0 stopped by a signal, 1 could not start, 2 wrong command line.";
 
@@ -98,6 +99,9 @@ struct ServerArgs {
     /// How long a registered user whose connection broke is owed what is said meanwhile
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = time)]
     away: Duration,
+    /// How long a stopping server may take to send its clients to the others of its network; 0 sends nobody
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
+    drain: Duration,
     /// How long a connection may take to log in
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
     login_timeout: Duration,
@@ -266,6 +270,7 @@ impl ServerArgs {
             line_bytes: self.line_bytes,
             feed_bytes: self.feed_bytes,
             away: self.away,
+            drain: self.drain,
             login: self.login_timeout,
             failed_logins: self.failed_logins,
             names: self.names,

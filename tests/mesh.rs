@@ -39,13 +39,21 @@ struct Net {
     now: Time,
     /// Links between these two are silent.
     cut: Option<(usize, usize)>,
+    /// The first server was told to stop.
+    stopped: bool,
 }
 
 impl Net {
     /// `n` servers, of which each but the first is told of the first.
     fn new(n: usize) -> Net {
-        let mut net =
-            Net { nodes: Vec::new(), ids: Vec::new(), ends: BTreeMap::new(), now: Time::START, cut: None };
+        let mut net = Net {
+            nodes: Vec::new(),
+            ids: Vec::new(),
+            ends: BTreeMap::new(),
+            now: Time::START,
+            cut: None,
+            stopped: false,
+        };
         (0..n).for_each(|_| net.start());
         net.run(1000);
         net
@@ -269,7 +277,8 @@ impl Net {
                 }
                 Action::Dial { link, port, hello, .. } => {
                     let j = usize::from(port) - 1;
-                    let node = self.nodes.get_mut(j).and_then(Option::as_mut);
+                    let is_over = self.stopped && j == 0 && !self.node(0).is_draining();
+                    let node = self.nodes.get_mut(j).and_then(Option::as_mut).filter(|_| !is_over);
                     let Some(there) = node.map(|node| node.connect(now, LOCAL)) else {
                         let input = Input::Closed { link, unacknowledged: 0 };
                         self.nodes[i].as_mut().unwrap().handle(now, input);
@@ -660,4 +669,136 @@ fn random_walk(seed: u64) {
 #[test]
 fn users_that_walk_at_random_hear_all_once_and_in_order() {
     (0..10).for_each(random_walk);
+}
+
+impl Net {
+    /// The first server stops, as at SIGTERM.
+    fn stop(&mut self) {
+        let now = self.now;
+        self.stopped = true;
+        self.node(0).handle(now, Input::Stop);
+    }
+
+    /// Where a client was sent, if it was: the server.
+    fn sent_to(&self, client: (usize, LinkId)) -> Option<usize> {
+        let heard = &self.ends[&client].heard;
+        let port = heard.lines().last()?.split_once(r#""REDIRECT","hostname":"localhost","port":"#)?.1;
+        Some(port.trim_end_matches('}').parse::<usize>().unwrap() - 1)
+    }
+}
+
+#[test]
+fn a_server_that_stops_sends_all_to_the_others_and_nobody_loses_or_repeats_anything() {
+    let mut net = Net::new(3);
+    let names: Vec<String> = (0..8).map(|i| format!("u{i}")).collect();
+    names.iter().for_each(|name| net.name(name));
+    let talker = net.login(1, "anonymous");
+    let stranger = net.connect(0);
+    let mut clients: Vec<_> = names.iter().map(|name| net.login(0, name)).collect();
+    clients.push(net.login(0, "anonymous"));
+    net.run(300);
+    let mut heard: Vec<Vec<u64>> = vec![Vec::new(); clients.len()];
+    let (mut n, mut others) = (0, [0usize; 3]);
+    net.stop();
+    for _ in 0..60 {
+        net.say(talker, "anonymous", n);
+        n += 1;
+        net.run(1);
+        for (i, client) in clients.iter_mut().enumerate() {
+            let Some(to) = net.sent_to(*client).filter(|_| client.0 == 0) else { continue };
+            others[to] += 1;
+            heard[i].extend(net.numbers(*client));
+            if i % 2 == 0 {
+                net.tell(*client, r#"{"command":"LOGOUT"}"#);
+            }
+            net.end(*client);
+            let name = names.get(i).map_or("anonymous", |name| name);
+            *client = net.login(to, name);
+        }
+    }
+    assert_eq!(others[0], 0);
+    assert!(others[1].abs_diff(others[2]) == 1 && others[1] + others[2] == 9, "in turn: {others:?}");
+    assert!(!net.ends[&stranger].closed, "it may be about to log in");
+    // Who comes now is sent on, too.
+    let late = net.register(0, "late");
+    net.run(30);
+    assert!(net.sent_to(late).is_some() && net.heard(late).contains("LOGIN_SUCCESS"));
+    net.end(late);
+    net.run(4000);
+    assert!(net.ends[&stranger].closed);
+    assert_eq!(net.node(0).links(), 0, "it is over");
+    (0..5).for_each(|i| net.say(talker, "anonymous", n + i));
+    net.run(100);
+    for (i, (client, heard)) in clients.into_iter().zip(&mut heard).enumerate().take(8) {
+        heard.extend(net.numbers(client));
+        assert_eq!(*heard, (0..n + 5).collect::<Vec<_>>(), "u{i}");
+    }
+    let late = net.login(2, "late");
+    net.run(20);
+    assert!(net.heard(late).contains("LOGIN_SUCCESS"));
+}
+
+#[test]
+fn a_server_that_stops_serves_its_peers_until_they_have_all_that_was_said_on_it() {
+    let mut net = Net::new(3);
+    net.name("bob");
+    let (listener, bob) = (net.login(2, "anonymous"), net.login(0, "bob"));
+    net.run(10);
+    // One peer is not heard; the other may ask for what comes from it, and has what is said here.
+    net.cut = Some((0, 1));
+    net.stop();
+    net.run(5);
+    assert_eq!(net.sent_to(bob), Some(1), "it is not known yet to be cut off");
+    // Who was sent away talks on for a while.
+    (0..5).for_each(|n| net.say(bob, "bob", n));
+    net.run(2500);
+    assert!(net.node(0).is_draining() && net.node(0).links() > 0);
+    assert_eq!(net.numbers(listener), [0, 1, 2, 3, 4]);
+    net.run(7000);
+    assert_eq!(net.node(0).links(), 0, "a peer that is silent is not waited for");
+    let moved = net.login(1, "bob");
+    net.run(300);
+    assert_eq!(net.numbers(moved), [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn the_time_to_send_clients_away_ends_and_a_second_stop_ends_it_at_once() {
+    for is_told_again in [false, true] {
+        let mut net = Net::new(2);
+        net.name("bob");
+        let talker = net.login(1, "anonymous");
+        let bob = net.login(0, "bob");
+        net.run(10);
+        net.stop();
+        net.run(100);
+        assert!(net.sent_to(bob).is_some() && net.node(0).is_draining());
+        if is_told_again {
+            net.stop();
+            assert!(!net.node(0).is_draining());
+        }
+        net.say(talker, "anonymous", 1);
+        // A client that does not go is closed after the usual time.
+        net.run(8000);
+        assert!(net.ends[&bob].closed && net.node(0).links() == 0);
+        let bob = net.login(1, "bob");
+        net.run(50);
+        assert_eq!(net.numbers(bob), [1]);
+    }
+}
+
+#[test]
+fn servers_that_stop_together_or_alone_send_nobody_away() {
+    let mut net = Net::new(3);
+    net.kill(2);
+    net.run(10);
+    let clients = [net.login(0, "anonymous"), net.login(1, "anonymous")];
+    net.run(10);
+    net.stop();
+    net.run(3);
+    let now = net.now;
+    net.node(1).handle(now, Input::Stop);
+    net.run(4000);
+    assert!(net.sent_to(clients[1]).is_none());
+    assert!(clients.iter().all(|client| net.ends[client].closed));
+    assert_eq!((net.node(0).links(), net.node(1).links()), (0, 0));
 }

@@ -16,6 +16,9 @@ pub struct Limits {
     pub feed_bytes: usize,
     /// How long a registered user whose connection broke is owed what is said meanwhile.
     pub away: Duration,
+    /// How long a stopping server may take to send its clients to other servers; 0: none is sent. Half of what
+    /// process managers usually give a server to stop would be enough for thousands.
+    pub drain: Duration,
     /// How long a connection may take to log in; one that never does must not hold a descriptor.
     pub login: Duration,
     /// Failed logins a minute for one address and name, against guessing.
@@ -36,6 +39,7 @@ impl Default for Limits {
             line_bytes: 1 << 20,
             feed_bytes: 64 << 20,
             away: Duration::from_secs(600),
+            drain: Duration::from_secs(30),
             login: Duration::from_secs(10),
             failed_logins: 10,
             names: 4 << 20,
@@ -123,6 +127,16 @@ pub const USER_TIMEOUT: Duration = Duration::from_secs(60);
 pub const STALLED: Duration = Duration::from_secs(1);
 /// How long a stopping server goes on writing what it owes.
 pub const STOP: Duration = Duration::from_secs(2);
+/// How long after that the last is still written to other servers.
+pub const STOP_PEERS: Duration = Duration::from_millis(500);
+/// Sessions that a draining server sends away in a second, at least; more where else half of its time would not
+/// do for all. Each is a login elsewhere, which costs some tens of microseconds there.
+pub const SEND_AWAY_RATE: u64 = 200;
+/// How often some of them are sent: two at a time at that rate.
+pub const SEND_AWAY_TICK: Duration = Duration::from_millis(10);
+/// How long a server without clients stays for what others may still ask: two of their FRONTIER.
+pub const DRAINED: Duration = Duration::from_millis(500);
+const _: () = assert!(DRAINED.as_millis() >= 2 * FRONTIER.as_millis());
 /// When accepting is tried again after the machine as a whole ran out of descriptors or memory.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 

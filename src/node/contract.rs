@@ -76,7 +76,9 @@ pub enum Input {
         /// It is on disk.
         good: bool,
     },
-    /// Close everything.
+    /// Send all clients to other servers, then close everything: for at most
+    /// [`Limits::drain`](crate::base::limits::Limits::drain) and a little. Without another server, and the second
+    /// time: close everything, after what is owed.
     Stop,
 }
 

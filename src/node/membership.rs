@@ -45,6 +45,14 @@ pub(super) struct Membership {
 /// Targets kept: every server of the largest network at four addresses.
 const TARGETS_MAX: usize = 4 * SERVERS_MAX;
 
+impl Membership {
+    /// Where clients and servers reach this server, if it has said so.
+    pub fn place_of(&self, server: ServerId) -> Option<(String, u16)> {
+        let known = self.log.get(&server).filter(|known| known.port > 0)?;
+        Some((known.hostname.clone(), known.port))
+    }
+}
+
 impl Node {
     /// Tells the node under which address other servers and clients reach it.
     pub fn introduce(&mut self, hostname: &str, port: u16) {
@@ -103,6 +111,9 @@ impl Node {
 
     /// Dials what is due.
     pub(super) fn on_dial(&mut self) {
+        if self.draining.is_closing() {
+            return;
+        }
         let now = self.now;
         let old = |t: &Target| !t.given && t.link.is_none() && now.since(t.good_at) >= REDIAL_FORGET;
         let mesh = &self.mesh;
@@ -155,17 +166,19 @@ impl Node {
         }
     }
 
-    /// The link to a server is gone: dial it.
-    pub(super) fn dial_again(&mut self, server: ServerId) {
+    /// The link to a server is gone: dial it. One that said that it stops is not there for a while.
+    pub(super) fn dial_again(&mut self, server: ServerId, has_stopped: bool) {
         let (now, draw) = (self.now, self.draw());
+        let (wait, failures) = if has_stopped { (REDIAL_MAX, 16) } else { (REDIAL_MIN, 0) };
         let mut any = false;
         for target in self.membership.targets.values_mut().filter(|t| t.id == Some(server)) {
             target.good_at = now;
-            target.next = now + REDIAL_MIN.mul_f64(0.5 + (draw % 1024) as f64 / 1024.0);
+            target.failures = target.failures.max(failures);
+            target.next = now + wait.mul_f64(0.5 + (draw % 1024) as f64 / 1024.0);
             any = true;
         }
         if any {
-            self.timers.set(now + REDIAL_MIN * 2, Timer::Dial);
+            self.timers.set(now + wait * 2, Timer::Dial);
         }
     }
 
@@ -182,9 +195,8 @@ impl Node {
 
     /// Tells a new peer who and where we are, and whom we know.
     pub(super) fn announce_to(&mut self, peer: PeerId) {
-        if let Some((hostname, port)) = self.membership.home.clone() {
-            let announce = Announce { hostname, port, load: self.load() };
-            self.mesh.send(peer, &PeerMessage::ServerAnnounce(announce));
+        if let Some(announce) = self.announcement() {
+            self.mesh.send(peer, &announce);
         }
         let linked = |id: ServerId| id == self.mesh.identity.server || self.mesh.by_server(id).is_some();
         let known: Vec<Known> =
@@ -192,9 +204,26 @@ impl Node {
         self.mesh.send(peer, &PeerMessage::ServerAuthKeyAnnouncement(known));
     }
 
-    /// A peer says where it is.
+    fn announcement(&self) -> Option<PeerMessage> {
+        let (hostname, port) = self.membership.home.clone()?;
+        let draining = self.draining.is_leaving();
+        Some(PeerMessage::ServerAnnounce(Announce { hostname, port, load: self.load(), draining }))
+    }
+
+    /// Tells all peers the same.
+    pub(super) fn announce_all(&mut self) {
+        if let Some(announce) = self.announcement() {
+            self.mesh.send_all(&announce);
+        }
+    }
+
+    /// A peer says where it is, and whether it is about to stop.
     pub(super) fn on_announce(&mut self, from: PeerId, announce: Announce) {
-        let Some(server) = self.mesh.get(from).map(|peer| peer.server) else { return };
+        let Some(peer) = self.mesh.get_mut(from) else { return };
+        let server = peer.server;
+        if !std::mem::replace(&mut peer.draining, announce.draining) && announce.draining {
+            log::info!("link {}: server {server:?} drains", peer.link);
+        }
         let Some(known) = self.membership.log.get_mut(&server) else { return };
         if (&known.hostname, known.port) == (&announce.hostname, announce.port) || announce.port == 0 {
             return;

@@ -267,7 +267,7 @@ impl Node {
             self.asks_peer_down(peer_id);
             self.contests_peer_down(peer_id, true);
         }
-        self.dial_again(peer.server);
+        self.dial_again(peer.server, peer.draining);
     }
 
     /// Signs of life, and what their absence means.

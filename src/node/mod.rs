@@ -23,6 +23,7 @@ mod contract;
 mod counters;
 mod delivery;
 mod digest;
+mod draining;
 mod ending;
 mod exchange;
 mod fetching;
@@ -72,6 +73,7 @@ use crate::wire::line::Flow;
 use crate::wire::message::{Activity, ClientMessage, Refusal, shorten};
 use contest::Contests;
 use delivery::Delivery;
+use draining::Draining;
 use frontier::Frontier;
 use guess::Guesses;
 use hashing::HashQueue;
@@ -109,6 +111,7 @@ pub struct Node {
     frontier: Frontier,
     contests: Contests,
     keeping: Keeping,
+    draining: Draining,
     /// Peers that were just found silent.
     suspected: Vec<PeerId>,
     rng: Rng,
@@ -140,6 +143,7 @@ impl Node {
             frontier: Frontier::default(),
             contests: Contests::default(),
             keeping: Keeping::default(),
+            draining: Draining::default(),
             suspected: Vec::new(),
             rng: Rng::new(seeds.chance),
             #[cfg(feature = "mutations")]
@@ -349,16 +353,6 @@ impl Node {
     fn on_bad_line(&mut self, link_id: LinkId, refusal: impl FnOnce(usize) -> Refusal) {
         if let Reading::Take(limit) = self.reading(link_id) {
             self.invalid(link_id, &refusal(limit));
-        }
-    }
-
-    fn on_stop(&mut self) {
-        let all: Vec<LinkId> = self.links.iter().map(|(slot, link)| link::id(slot, link)).collect();
-        for link_id in all {
-            let phase = self.at(link_id).phase;
-            if !matches!(phase, Phase::Closing | Phase::Draining | Phase::Gone) {
-                self.close(link_id, CloseReason::Stopping);
-            }
         }
     }
 }

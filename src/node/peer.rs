@@ -39,6 +39,8 @@ pub(super) struct Peer {
     pub caught_up_at: u64,
     pub heard_at: Time,
     pub suspect: bool,
+    /// It is about to stop: nobody is sent there.
+    pub draining: bool,
     /// What it asked for, one part a stream.
     pub asked: Vec<Fetch>,
     /// Registrations it is to be sent.
@@ -72,6 +74,7 @@ impl Peer {
             caught_up_at: 0,
             heard_at: now,
             suspect: false,
+            draining: false,
             asked: Vec::new(),
             sync: None,
             names_told: false,

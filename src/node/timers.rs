@@ -55,9 +55,11 @@ pub(super) enum Timer {
     Verifier(UserId),
     /// Rows that the disk did not take may be tried again.
     Rows,
+    /// A stopping server looks how far it is.
+    Leave,
 }
 
-const KINDS: usize = 20;
+const KINDS: usize = 21;
 /// Places a queue keeps when it is empty.
 const CAPACITY_KEPT: usize = 256;
 
@@ -84,6 +86,7 @@ impl Timer {
             Timer::Ask(_) => 16,
             Timer::Registration(_) => 17,
             Timer::Kept(_) => 18,
+            Timer::Leave => 20,
         }
     }
 }
@@ -175,6 +178,7 @@ impl Node {
                 Timer::Kept(stamp) => self.on_kept_timer(stamp),
                 Timer::Away(user) => self.on_away(user),
                 Timer::Verifier(user) => self.on_verifier(user),
+                Timer::Leave => self.on_leave_timer(),
                 // Its commit is the turn's next action.
                 Timer::Rows => {}
             }

@@ -227,7 +227,13 @@ impl Server {
         if self.peers.all.get(&link).is_some_and(|peer| !peer.joined) {
             return self.drop_conn(link);
         }
-        self.write_peer(link);
+        if !self.write_peer(link)
+            && let Some(peer) = self.peers.all.get_mut(&link)
+        {
+            // What it is still to be told goes first.
+            peer.to_shut = true;
+            return;
+        }
         let Some(conn) = find(&mut self.conns, link) else { return };
         conn.shut = true;
         // An error means that the connection is gone already; reading will say so.

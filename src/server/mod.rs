@@ -32,7 +32,7 @@ pub use listen::Bind;
 pub use options::{Options, StartError};
 
 use crate::base::id::{LinkId, StreamId};
-use crate::base::limits::{RESERVED_DESCRIPTORS, STOP, TURN_PROOFS, TURN_READ_BYTES};
+use crate::base::limits::{RESERVED_DESCRIPTORS, STOP, STOP_PEERS, TURN_PROOFS, TURN_READ_BYTES};
 use crate::base::time::Time;
 use crate::node::{Action, Counters, Identity, Input, Node, Seeds};
 use crate::store::{Batch, Request};
@@ -85,6 +85,7 @@ pub struct Server {
     /// The time of this turn.
     now: Time,
     stop_by: Option<Time>,
+    drain: Duration,
 }
 
 impl Server {
@@ -143,6 +144,7 @@ impl Server {
             start: Instant::now(),
             now: Time::START,
             stop_by: None,
+            drain: options.limits.drain,
         })
     }
 
@@ -193,6 +195,9 @@ impl Server {
         self.resumed = resumed;
         self.on_slow_addresses();
         self.turn_of_disk();
+        if self.stop_by.is_some() && !self.node.is_draining() {
+            self.listeners.clear();
+        }
         self.accept();
         self.turn_of_long_lines();
         self.actions();
@@ -316,10 +321,13 @@ impl Server {
                 log::warn!("stopping at once");
                 self.stop_by = Some(self.now);
             } else {
-                log::info!("stopping: {} connections get what they are owed", self.open);
-                self.listeners.clear();
                 self.node.handle(self.now, Input::Stop);
-                self.stop_by = Some(self.now + STOP);
+                let (what, drain) = match self.node.is_draining() {
+                    true => ("are sent to other servers", self.drain),
+                    false => ("get what they are owed", Duration::ZERO),
+                };
+                log::info!("stopping: {} connections {what}", self.open);
+                self.stop_by = Some(self.now + drain + STOP + STOP_PEERS);
             }
         }
     }

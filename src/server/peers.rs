@@ -39,6 +39,8 @@ pub(super) struct Peer {
     frames: Frames,
     /// A frame was not taken yet.
     waiting: bool,
+    /// Our side is to be shut when all is written.
+    pub to_shut: bool,
 }
 
 /// What a dialled link needs until it is connected.
@@ -65,6 +67,7 @@ impl Peer {
             tunnel: None,
             frames: Frames::default(),
             waiting: false,
+            to_shut: false,
         }
     }
 
@@ -147,6 +150,9 @@ impl Server {
         }
         if event.is_writable() && self.write_peer(link) {
             self.node.unblocked(link);
+            if self.peers.all.get(&link).is_some_and(|peer| peer.to_shut) {
+                self.shut(link);
+            }
         }
         let is_over = event.is_read_closed() || event.is_error();
         if event.is_readable() || is_over {

@@ -80,6 +80,9 @@ pub struct Announce {
     pub port: u16,
     /// Sessions it has.
     pub load: u64,
+    /// It is about to stop, and sends its clients away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
 }
 
 /// A server of the network.

@@ -69,12 +69,18 @@ impl Listener {
 
     /// The next message, or none if the connection has ended.
     pub fn hear(&mut self) -> Option<Message> {
-        let message = Message::of(&self.talker.hear_or_end()?);
+        let line = self.talker.hear_or_end()?;
+        Some(self.take(&line))
+    }
+
+    /// Keeps a line that it heard.
+    pub fn take(&mut self, line: &Value) -> Message {
+        let message = Message::of(line);
         if message.last {
             self.ended.insert(message.by);
         }
         self.heard.push(message);
-        Some(message)
+        message
     }
 
     /// Hears one after the other until that message comes; false if the connection ends before.

@@ -8,6 +8,7 @@ mod breaks;
 mod client;
 mod crew;
 mod crowd;
+mod drain;
 mod faults;
 mod hostile;
 mod intruders;
