@@ -53,6 +53,7 @@ impl Node {
         } else if (stamp < ours) != self.is_mutated(Mutation::WrongWinner) {
             log::info!("{name:?} was registered at two servers: {stamp:?} wins against {ours:?}");
             self.drop_sessions_of_loser(user);
+            self.unnote_stored(user);
             self.registry.replace(user, Some((record, stamp)), lost.clone());
             self.counters.registrations_lost += 1;
             self.name_settled(user);

@@ -135,7 +135,14 @@ impl Cluster {
     }
 
     fn limits() -> Limits {
-        Limits { feed_bytes: 1 << 20, line_bytes: 1 << 14, failed_logins: 255, ..Limits::default() }
+        Limits {
+            feed_bytes: 1 << 20,
+            line_bytes: 1 << 14,
+            failed_logins: 255,
+            balance: false,
+            announce: Duration::ZERO,
+            ..Limits::default()
+        }
     }
 
     /// Starts a server that is down. Its key may be lost; its records always are, as there is no store.
