@@ -170,6 +170,9 @@ pub const MOVED_LEAST: u64 = 2;
 pub const MOVED_PART: u64 = 10;
 /// How often some of them are.
 pub const MOVED_TICK: Duration = Duration::from_millis(100);
+/// Sessions that are tried in vain to be sent on at one time, because the other servers do not have their names
+/// yet: the talk must go on.
+pub const TRIES_MAX: usize = 256;
 /// How long a user who was sent on is not sent on again.
 pub const SPARED: Duration = Duration::from_secs(10);
 /// Names of which it is remembered which servers have them, before registries agree on all.

@@ -46,6 +46,11 @@ pub(super) struct Membership {
 const TARGETS_MAX: usize = 4 * SERVERS_MAX;
 
 impl Membership {
+    /// True if it has said where clients and servers reach it.
+    pub fn has_place(&self, server: ServerId) -> bool {
+        self.log.get(&server).is_some_and(|known| known.port > 0)
+    }
+
     /// Where clients and servers reach this server, if it has said so.
     pub fn place_of(&self, server: ServerId) -> Option<(String, u16)> {
         let known = self.log.get(&server).filter(|known| known.port > 0)?;
@@ -196,6 +201,7 @@ impl Node {
     /// Tells a new peer who and where we are, and whom we know.
     pub(super) fn announce_to(&mut self, peer: PeerId) {
         self.tell_load(peer, true);
+        self.begin_announces();
         let linked = |id: ServerId| id == self.mesh.identity.server || self.mesh.by_server(id).is_some();
         let known: Vec<Known> =
             self.membership.log.values().filter(|k| k.port > 0 && linked(k.id)).cloned().collect();

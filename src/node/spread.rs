@@ -18,7 +18,7 @@ use super::{Node, Timer};
 use crate::base::id::{LinkId, ServerId, StreamId, UserId};
 use crate::base::limits::{
     ANNOUNCE_LEAST, CREDIT, JUST_CAME, JUST_CAME_MAX, MOVED_LEAST, MOVED_PART, MOVED_TICK, SPARED,
-    STORED_NAMES,
+    STORED_NAMES, TRIES_MAX,
 };
 use crate::base::time::Time;
 use crate::wire::peer::{Announce, PeerMessage, Release};
@@ -150,13 +150,12 @@ impl Node {
             peer.told = Some(announce.clone());
             self.mesh.send(to, &PeerMessage::ServerAnnounce(announce));
         }
-        // From now on at regular times.
-        self.load_changed_for_newcomer();
     }
 
-    fn load_changed_for_newcomer(&mut self) {
-        if self.spread.tell_at.is_none() {
-            self.load_changed();
+    /// A server was linked: from now on it is told at regular times.
+    pub(super) fn begin_announces(&mut self) {
+        if !self.limits.announce.is_zero() {
+            self.tell_loads_by(self.now + self.limits.announce);
         }
     }
 
@@ -177,7 +176,11 @@ impl Node {
 impl Node {
     /// The session has logged in: perhaps there is a better place for it, now or in a moment.
     pub(super) fn place(&mut self, link_id: LinkId) {
-        if !self.shares_clients() || self.mesh.peers.is_empty() || self.send_on(link_id) {
+        if !self.shares_clients() || self.mesh.peers.is_empty() {
+            return;
+        }
+        if self.send_on(link_id) {
+            self.counters.placed += 1;
             return;
         }
         let just_came = &mut self.spread.just_came;
@@ -219,7 +222,7 @@ impl Node {
             user.0 < peer.has_names
                 || boots.is_some_and(|boots| boots.iter().any(|boot| peer.stream == Some(*boot)))
         };
-        user.is_none_or(stored) && self.membership.place_of(server).is_some()
+        user.is_none_or(stored) && self.membership.has_place(server)
     }
 
     /// Sends on who just came, and moves as many as it is time for.
@@ -233,7 +236,9 @@ impl Node {
             return;
         }
         let mut rest = VecDeque::new();
-        while let Some((at, link_id)) = self.spread.just_came.pop_back() {
+        while rest.len() < TRIES_MAX
+            && let Some((at, link_id)) = self.spread.just_came.pop_back()
+        {
             if at + JUST_CAME <= now {
                 self.spread.just_came.clear();
                 break;
@@ -244,7 +249,7 @@ impl Node {
                 rest.push_front((at, link_id));
             }
         }
-        self.spread.just_came = rest;
+        self.spread.just_came.append(&mut rest);
         if is_wanted(self, USERS) {
             self.move_some();
             let at = now + MOVED_TICK;
@@ -279,7 +284,8 @@ impl Node {
         let online = self.links.iter().filter(|(_, l)| l.phase == Phase::Online && is_settled(l.who));
         let mut all: Vec<LinkId> = online.map(|(slot, link)| link::id(slot, link)).collect();
         all.sort_unstable_by_key(|link_id| std::cmp::Reverse(link_id.generation));
-        for link_id in all {
+        let tries = left as usize + TRIES_MAX;
+        for link_id in all.into_iter().take(tries) {
             if left == 0 {
                 break;
             }

@@ -88,10 +88,22 @@ impl Cluster {
             let line = &line[..line.len() - 1];
             if memchr::memmem::find(line, b"LOGIN_SUCCESS").is_some() {
                 self.ledger.boots[boot].hears_since = Some(now);
+            } else if memchr::memmem::find(line, b"\"REDIRECT\"").is_some() {
+                return self.tap_again(h, pipe);
             } else if let Some(id) = self.known_message(line) {
                 self.tap_hears(boot, id);
             }
         }
+    }
+
+    /// The simulator's own client was sent on: it stays, by a new connection.
+    fn tap_again(&mut self, h: usize, pipe: PipeId) {
+        self.close(pipe, 0);
+        let boot = self.hosts[h].boot;
+        let tap = self.tap(h, b"{\"command\":\"LOGIN\",\"username\":\"anonymous\"}\n");
+        self.ledger.boots[boot].tap = Some(tap);
+        self.ledger.boots[boot].hears_since = None;
+        self.wake(h);
     }
 
     fn tap_hears(&mut self, b: usize, id: MessageId) {

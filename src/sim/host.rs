@@ -134,13 +134,15 @@ impl Cluster {
         n - 1
     }
 
-    fn limits() -> Limits {
+    fn limits(&self) -> Limits {
+        let balance = self.has(Class::Balance);
         Limits {
             feed_bytes: 1 << 20,
             line_bytes: 1 << 14,
             failed_logins: 255,
-            balance: false,
-            announce: Duration::ZERO,
+            balance,
+            announce: if balance { ms(1_000) } else { Duration::ZERO },
+            max_clients: self.swarm.max_clients.map(|most| most as u64),
             ..Limits::default()
         }
     }
@@ -157,7 +159,7 @@ impl Cluster {
                 seeds.identity.stream = old.stream;
             }
         }
-        let mut node = Box::new(Node::new(Cluster::limits(), &seeds));
+        let mut node = Box::new(Node::new(self.limits(), &seeds));
         #[cfg(feature = "mutations")]
         if let Some(mutation) = self.options.mutation {
             node.mutate(mutation);

@@ -49,11 +49,13 @@ pub enum Class {
     Skew,
     /// Two want the same name.
     Rivals,
+    /// Servers share their clients, which knock at one of them.
+    Balance,
 }
 
 impl Class {
     /// All of them.
-    pub const ALL: [Class; 19] = [
+    pub const ALL: [Class; 20] = [
         Class::Kill,
         Class::Vanish,
         Class::Pause,
@@ -73,6 +75,7 @@ impl Class {
         Class::Logout,
         Class::Skew,
         Class::Rivals,
+        Class::Balance,
     ];
 
     /// Those that befall servers, one after the other.
@@ -109,6 +112,7 @@ impl Class {
             Class::Logout => "logout",
             Class::Skew => "skew",
             Class::Rivals => "rivals",
+            Class::Balance => "balance",
         }
     }
 
@@ -120,6 +124,7 @@ impl Class {
             Class::Tiny => Some("a blocked link took bytes again"),
             Class::Slow => Some("a client read slowly"),
             Class::Skew => Some("a wall clock jumped"),
+            Class::Balance => Some("a client was sent to a server with fewer"),
             other => Some(other.label()),
         }
     }
@@ -202,13 +207,21 @@ pub struct Swarm {
     pub buffers: (u64, u64),
     /// Bytes read from a link in a turn.
     pub turn_bytes: usize,
+    /// Clients a server should have at most.
+    pub max_clients: Option<usize>,
 }
+
+/// What makes the choice of [`Class::Balance`] one of its own, so that seeds without it play what they played
+/// before there was any.
+const BALANCE_CHANCE: u64 = 0xba1a_0000_0000_0000;
 
 impl Swarm {
     /// What follows from `rng`, of `allowed` classes only.
     pub fn draw(rng: &mut Rng, allowed: Classes) -> Swarm {
-        let own = |class: &Class| Class::OF_SERVERS.contains(class);
-        let faults: Vec<Class> = allowed.iter().filter(own).collect();
+        let mut own_chance = Rng::new(rng.clone().draw() ^ BALANCE_CHANCE);
+        let own = |class: &Class| Class::OF_SERVERS.contains(class) || *class == Class::Balance;
+        let faults: Vec<Class> =
+            allowed.iter().filter(own).filter(|class| *class != Class::Balance).collect();
         let mut classes = Classes::default();
         if !faults.is_empty() {
             for _ in 0..[0, 1, 1, 1, 1, 1, 2, 2, 3][rng.below(9) as usize] {
@@ -237,7 +250,7 @@ impl Swarm {
         let buffers =
             if tiny { (rng.between(600, 4_000), rng.between(600, 4_000)) } else { (1 << 18, 1 << 18) };
         let turn_bytes = if classes.has(Class::Chunks) { rng.between(200, 4_000) as usize } else { 64 << 10 };
-        Swarm {
+        let swarm = Swarm {
             classes,
             servers,
             users,
@@ -250,7 +263,34 @@ impl Swarm {
             late_us: if classes.has(Class::Busy) { 15_000 } else { 2_000 },
             buffers,
             turn_bytes,
+            max_clients: None,
+        };
+        match allowed.has(Class::Balance) && own_chance.chance(8) {
+            true => swarm.balanced(&mut own_chance, allowed),
+            false => swarm,
         }
+    }
+
+    /// The same with servers that share their clients, of which there are more then. Servers join and die
+    /// meanwhile more often; what makes loads that only servers see, and whatever else sends clients on, is not
+    /// in it.
+    pub fn balanced(mut self, rng: &mut Rng, allowed: Classes) -> Swarm {
+        let without = [Class::HalfOpen, Class::Move, Class::Balance];
+        self.classes = self.classes.iter().filter(|class| !without.contains(class)).collect();
+        for class in [Class::Kill, Class::Newcomer].into_iter().filter(|class| allowed.has(*class)) {
+            if rng.chance(40) {
+                self.classes = self.classes.with(class);
+            }
+        }
+        self.classes = self.classes.with(Class::Balance);
+        self.servers = self.servers.clamp(2, 5);
+        self.users = rng.between(4, 24) as usize;
+        let gap = 20 + (self.users + 2 * self.shared + self.anonymous) as u64 * 5;
+        self.gap_ms = (gap, gap + rng.between(50, 250));
+        // Room for all, also if who cannot be moved is on one server, with the simulator's own client.
+        let even = (self.users + 3 * self.shared + 6).div_ceil(self.servers);
+        self.max_clients = rng.chance(50).then_some(even + self.anonymous + 2);
+        self
     }
 }
 

@@ -170,7 +170,7 @@ proptest! {
             let before = books.expected(USERS);
             books.issue(now, id(0), |_| true);
             let lively: Vec<u64> = books.others.values().filter_map(|o| Some(o.offer(now)?.here[USERS])).collect();
-            let mean = (lively.iter().sum::<u64>() + here) / (lively.len() as u64 + 1) + 1;
+            let mean = (lively.iter().sum::<u64>() + before) / (lively.len() as u64 + 1) + 1;
             prop_assert!(books.expected(USERS) <= before.max(mean), "{} with a mean of {mean}", books.expected(USERS));
         }
     }
