@@ -162,8 +162,8 @@ impl Node {
         let taken = self.known(user).map_or(Vec::new(), |n| n.taken.iter().map(|t| (t.0, t.1)).collect());
         let last = self.relay.last_of(self.name_key(user));
         let applied = self.relay.applied();
-        let sent_away_ms = self.sent_away_ms(user);
-        let release = Release { generation, entries, last, taken, applied, sent_away_ms };
+        let (spared_ms, sent_away) = self.spared_ms(user);
+        let release = Release { generation, entries, last, taken, applied, spared_ms, sent_away };
         self.mesh.send(to, &PeerMessage::SessionRelease(release));
         if self.is_mutated(Mutation::EntryDroppedEarly) {
             self.known_mut(user)
@@ -180,7 +180,8 @@ impl Node {
             last: Vector::NOTHING,
             taken: Vec::new(),
             applied: self.relay.applied(),
-            sent_away_ms: None,
+            spared_ms: None,
+            sent_away: false,
         };
         self.mesh.send(to, &PeerMessage::SessionRelease(release));
     }

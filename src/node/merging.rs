@@ -110,6 +110,7 @@ impl Node {
             slot = self.links[slot as usize].older;
         }
         for link_id in links {
+            self.count_out(link_id);
             self.detach(link_id, user);
             self.sessions.firsts.remove(&link_id);
             self.sessions.late.remove(&link_id);

@@ -10,6 +10,7 @@
 //!   bounded rate, the newest first. Anonymous clients are not moved: they have no mailbox.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use super::books::{Books, GUESTS, USERS};
 use super::link::{self, Phase, Who};
@@ -269,7 +270,7 @@ impl Node {
     fn move_some(&mut self) {
         let now = self.now;
         let moved = &mut self.spread.moved;
-        while moved.front().is_some_and(|at| now.since(*at) >= std::time::Duration::from_secs(1)) {
+        while moved.front().is_some_and(|at| now.since(*at) >= Duration::from_secs(1)) {
             moved.pop_front();
         }
         let rate = MOVED_LEAST.max(self.spread.books.here[USERS] / MOVED_PART);
@@ -309,10 +310,15 @@ impl Node {
         }
     }
 
-    /// How long ago this server sent the user away, if it did.
-    pub(super) fn sent_away_ms(&self, user: UserId) -> Option<u64> {
-        let (until, at) = self.spread.spared.get(&user)?;
-        at.filter(|_| *until > self.now).map(|at| self.now.since(at).as_millis() as u64)
+    /// For how many milliseconds the user is not sent away, if it was; and whether that was here a moment ago.
+    pub(super) fn spared_ms(&self, user: UserId) -> (Option<u64>, bool) {
+        match self.spread.spared.get(&user).filter(|(until, _)| *until > self.now) {
+            Some((until, sent_at)) => {
+                let is_near = sent_at.is_some_and(|at| self.now.since(at) < CREDIT);
+                (Some(until.since(self.now).as_millis() as u64), is_near)
+            }
+            None => (None, false),
+        }
     }
 
     /// A peer answers the claim of a login here: so it has the name, and perhaps it sent the user.
@@ -326,11 +332,10 @@ impl Node {
         if !release.entries.is_empty() {
             self.note_stored(user, from);
         }
-        let Some(ago) = release.sent_away_ms.map(std::time::Duration::from_millis) else { return };
-        if let Some(left) = SPARED.checked_sub(ago) {
-            self.spread.spared.insert(user, (self.now + left, None));
-        }
-        if ago < CREDIT
+        let Some(left) = release.spared_ms.map(Duration::from_millis) else { return };
+        let (until, _) = self.spread.spared.entry(user).or_default();
+        *until = (*until).max(self.now + left.min(SPARED));
+        if release.sent_away
             && let Some(server) = self.mesh.get(from).map(|peer| peer.server)
         {
             self.spread.books.arrived(server, USERS);

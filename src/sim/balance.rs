@@ -16,7 +16,9 @@ impl Cluster {
     fn clients_at(&self, h: usize, registered: bool) -> usize {
         let is_here = |pipe: usize| {
             let talk = &self.talks[&pipe];
-            talk.host == h && talk.stage == Stage::Online
+            // One whose server's machine is gone has not noticed that yet.
+            let is_there = talk.boot == Some(self.hosts[h].boot) && self.hosts[h].is_up();
+            talk.host == h && is_there && talk.stage == Stage::Online
         };
         let all = self.users.iter().filter(|user| !registered || !user.is_anonymous());
         all.filter(|user| user.talk.is_some_and(is_here)).count()
@@ -73,6 +75,13 @@ impl Cluster {
         if n > SENT_MOST {
             let text = format!("client {u}, {n} times in {SENT_WITHIN:?}");
             self.violate("nobody is sent on over and over", text);
+        }
+    }
+
+    /// A client comes by itself. Nobody knows an anonymous one again.
+    pub fn note_knock(&mut self, u: usize) {
+        if self.users[u].is_anonymous() {
+            self.users[u].sent_on.clear();
         }
     }
 

@@ -143,6 +143,9 @@ impl Cluster {
         if up.is_empty() || self.awaits_name(u) {
             return self.come_later(u, 60, None);
         }
+        if to.is_none() {
+            self.note_knock(u);
+        }
         let h = to.filter(|h| self.hosts[*h].is_up()).unwrap_or_else(|| self.choose_door(&up));
         let pipe = self.open_pipe(Owner::User(u), Owner::Host(h, usize::MAX));
         // A client's program waits for its own kernel.

@@ -210,9 +210,12 @@ pub struct Release {
     pub taken: Vec<(Generation, Generation)>,
     /// What the answering server has applied.
     pub applied: Vector,
-    /// It sent the user away so many milliseconds ago: it comes from there.
+    /// The user was sent from server to server, and is not again for so many milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sent_away_ms: Option<u64>,
+    pub spared_ms: Option<u64>,
+    /// The answering server was the one that sent it, a moment ago.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sent_away: bool,
 }
 
 /// See [`PeerMessage::SessionUpdate`].
