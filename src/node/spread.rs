@@ -205,6 +205,12 @@ impl Node {
         if user.is_some_and(|user| self.spread.spared.get(&user).is_some_and(|(until, _)| *until > now)) {
             return false;
         }
+        // Another device that logs in meanwhile would take what this one is owed.
+        let is_pending =
+            |user| self.known(user).is_some_and(|names| names.recs.iter().any(|rec| rec.pending));
+        if user.is_some_and(is_pending) {
+            return false;
+        }
         let may = |id| self.may_take(id, user);
         let Some(server) = self.spread.books.best(now, kind, may) else { return false };
         let Some((hostname, port)) = self.membership.place_of(server) else { return false };
@@ -281,7 +287,7 @@ impl Node {
             return;
         }
         let is_settled =
-            |who| matches!(who, Who::User(user) if !self.spread.spared.get(&user).is_some_and(|s| s.0 > now));
+            |who| matches!(who, Who::User(user) if self.spread.spared.get(&user).is_none_or(|s| s.0 <= now));
         let online = self.links.iter().filter(|(_, l)| l.phase == Phase::Online && is_settled(l.who));
         let mut all: Vec<LinkId> = online.map(|(slot, link)| link::id(slot, link)).collect();
         all.sort_unstable_by_key(|link_id| std::cmp::Reverse(link_id.generation));
