@@ -15,11 +15,12 @@ use std::time::Duration;
 use super::books::{Books, GUESTS, USERS};
 use super::link::{self, Phase, Who};
 use super::mesh::PeerId;
+use super::names::Rec;
 use super::{Node, Timer};
 use crate::base::id::{LinkId, ServerId, StreamId, UserId};
 use crate::base::limits::{
-    ANNOUNCE_LEAST, CREDIT, JUST_CAME, JUST_CAME_MAX, MOVED_LEAST, MOVED_PART, MOVED_TICK, SPARED,
-    STORED_NAMES, TRIES_MAX,
+    ANNOUNCE_LEAST, CLAIM, CLAIM_APPLIED, CREDIT, JUST_CAME, JUST_CAME_MAX, MOVED_LEAST, MOVED_PART,
+    MOVED_TICK, SPARED, STORED_NAMES, TRIES_MAX,
 };
 use crate::base::time::Time;
 use crate::wire::peer::{Announce, PeerMessage, Release};
@@ -206,8 +207,10 @@ impl Node {
             return false;
         }
         // Another device that logs in meanwhile would take what this one is owed.
-        let is_pending =
-            |user| self.known(user).is_some_and(|names| names.recs.iter().any(|rec| rec.pending));
+        let is_pending = |user| {
+            let logs_in = |rec: &Rec| rec.pending && now.since(rec.since) < CLAIM + CLAIM_APPLIED;
+            self.known(user).is_some_and(|names| names.recs.iter().any(logs_in))
+        };
         if user.is_some_and(is_pending) {
             return false;
         }
