@@ -335,7 +335,7 @@ impl Node {
         self.keeping.tickets += 1;
         let ticket = self.keeping.tickets;
         self.keeping.in_work = Some(InWork { ticket, names, gone, sessions, awaited });
-        Some(Action::Commit { ticket, rows, durable: true })
+        Some(Action::Commit { ticket, rows })
     }
 
     fn sessions_row(&mut self, user: UserId) -> Row {
