@@ -52,6 +52,8 @@ pub(super) struct Boot {
     pub stored: Time,
     /// What it had shown since then, it may have lost when it died.
     pub lost_since: Option<Time>,
+    /// The names it began with.
+    pub names: BTreeSet<String>,
     /// What it accepted, in its order.
     pub accepted: Vec<MessageId>,
     /// How far it holds the streams of other boots.
@@ -81,6 +83,7 @@ impl Ledger {
             drained: None,
             stored: Time::START,
             lost_since: None,
+            names: BTreeSet::new(),
             accepted: Vec::new(),
             holds: BTreeMap::new(),
             tap: None,
