@@ -96,6 +96,7 @@ impl Node {
     pub fn keep(&mut self, now: Time, kept: Offset) {
         self.now = now;
         self.delivery.feed.keep(kept);
+        self.delivery.turn_from = self.delivery.feed.tail();
         self.keeping.on = true;
         self.registry.changed = Some(Vec::new());
         self.begin_frontier();

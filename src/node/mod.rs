@@ -274,7 +274,7 @@ impl Node {
 
     /// How long from `now` the node can wait for input; none for ever.
     pub fn timeout(&self, now: Time) -> Option<Duration> {
-        if self.delivery.is_pending() || !self.actions.is_empty() {
+        if self.delivery.is_pending() || self.relay.more || !self.actions.is_empty() {
             return Some(Duration::ZERO);
         }
         self.timers.next().map(|at| at.since(now))

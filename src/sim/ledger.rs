@@ -153,11 +153,15 @@ impl Ledger {
         self.holders(accepted).any(|boot| self.boots[boot].died.is_none())
     }
 
-    /// A boot had shown it, and its disk outlived its end.
+    /// A boot had shown it, and its disk outlived its end, and is not lost since.
     pub fn is_kept(&self, boot: usize, id: MessageId) -> bool {
+        let later = &self.boots[boot + 1..];
         let boot = &self.boots[boot];
         let shown = boot.heard.get(&id);
-        boot.died.is_some() && shown.is_some_and(|at| boot.lost_since.is_none_or(|lost| *at < lost))
+        let is_lost = |later: &Boot| later.host == boot.host && later.lost_since == Some(Time::START);
+        boot.died.is_some()
+            && shown.is_some_and(|at| boot.lost_since.is_none_or(|lost| *at < lost))
+            && !later.iter().any(is_lost)
     }
 
     /// All messages that were accepted.
