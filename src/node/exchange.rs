@@ -49,6 +49,8 @@ impl Node {
             self.expose();
             self.progress();
             self.read_again();
+            self.await_second_copy();
+            self.await_prev();
         }
     }
 
@@ -68,7 +70,9 @@ impl Node {
     }
 
     fn await_second_copy(&mut self) {
+        // What there is no room for is looked at in the next turn.
         if let Some((_, at)) = self.relay.accepted.front()
+            && !self.relay.more
             && !std::mem::replace(&mut self.relay.second_copy_set, true)
         {
             self.timers.set(*at + SECOND_COPY, Timer::SecondCopy);
@@ -183,6 +187,13 @@ impl Node {
     fn apply(&mut self, i: usize) -> bool {
         let mut any = false;
         while let Some(prev) = self.relay.streams[i].next() {
+            if self.relay.streams[i].next_bytes() > self.delivery.room() {
+                self.relay.more = true;
+                if !self.relay.blocked.contains(&i) {
+                    self.relay.blocked.push(i);
+                }
+                return any;
+            }
             let missing = |(stream, seq): &&(StreamId, u64)| self.relay.applied_of(*stream) < *seq;
             let missing: Vec<(StreamId, u64)> = prev.iter().filter(missing).copied().collect();
             if !missing.is_empty() && i != OWN {
@@ -198,13 +209,6 @@ impl Node {
                     return any;
                 }
                 self.counters.prev_unmet += 1;
-            }
-            if self.relay.streams[i].next_bytes() > self.delivery.room() {
-                self.relay.more = true;
-                if !self.relay.blocked.contains(&i) {
-                    self.relay.blocked.push(i);
-                }
-                return any;
             }
             self.relay.streams[i].apply(&mut self.delivery.feed);
             any = true;
@@ -229,6 +233,13 @@ impl Node {
             if self.apply(i) {
                 self.progress();
             }
+        }
+        self.await_prev();
+    }
+
+    fn await_prev(&mut self) {
+        if self.relay.more {
+            return;
         }
         let since = self.relay.blocked.iter().filter_map(|i| self.relay.streams[*i].waits_since).min();
         if let Some(since) = since {
