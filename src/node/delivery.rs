@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use super::counters::CloseReason;
+use super::lag::Lags;
 use super::link::{Answers, Link, Phase, Who, id};
 use super::mesh::PeerId;
 use super::registry::NO_SLOT;
@@ -25,6 +26,7 @@ use crate::wire::encode;
 #[derive(Debug)]
 pub(super) struct Delivery {
     pub feed: Feed,
+    pub(super) lags: Lags,
     followers: Vec<u32>,
     sweep: usize,
     swept_to: Offset,
@@ -41,6 +43,7 @@ impl Delivery {
     pub fn new(feed_bytes: usize) -> Delivery {
         Delivery {
             feed: Feed::new(feed_bytes),
+            lags: Lags::default(),
             followers: Vec::new(),
             sweep: 0,
             swept_to: 0,
@@ -200,6 +203,8 @@ impl Node {
             {
                 link.sent.jump(cursor, next.from);
             }
+            let Delivery { feed, lags, .. } = &mut self.delivery;
+            self.counters.deliveries += lags.wrote(feed, plan.feed.from, cursor, link.sent.live_from());
             link.sent.trim(cursor);
             self.counters.sent_bytes += fed;
         }

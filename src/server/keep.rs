@@ -187,6 +187,7 @@ impl Server {
             Answer::Synced { result, .. } => {
                 let Some(disk) = self.disk.as_mut() else { return };
                 disk.syncing = false;
+                self.node.counters_mut().syncs_failed += u64::from(result.is_err());
                 if disk.sync_failed != result.is_err() {
                     disk.sync_failed = result.is_err();
                     match result {
