@@ -227,6 +227,13 @@ impl CloseReason {
 }
 
 impl Counters {
+    /// Everything that is counted, each with its value; of closes one for each reason.
+    pub fn all(&self) -> impl Iterator<Item = (String, u64)> {
+        let closed =
+            CloseReason::ALL.iter().map(|r| (format!("closed_{}", r.label()), self.closed[*r as usize]));
+        self.list().map(|(name, _, n)| (name.to_owned(), n)).chain(closed)
+    }
+
     /// Counts a close.
     pub fn close(&mut self, reason: CloseReason) {
         self.closed[reason as usize] += 1;

@@ -11,7 +11,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Token};
 
 use super::{HTTP, LISTENER, Server};
-use crate::base::limits::{HTTP_CONNECTIONS, HTTP_FIELDS, HTTP_HEAD_BYTES, HTTP_TIME};
+use crate::base::limits::{ACCEPT_RETRY, HTTP_CONNECTIONS, HTTP_FIELDS, HTTP_HEAD_BYTES, HTTP_TIME};
 use crate::base::time::Time;
 
 /// A page: what it says, and as what.
@@ -94,7 +94,9 @@ struct Exchange {
 /// The listener and its connections, each at its token.
 pub(super) struct Http {
     listener: TcpListener,
+    /// Somebody waits to be accepted; not before then, because the machine is out of something.
     knocking: bool,
+    accept_from: Time,
     all: Vec<Option<Exchange>>,
 }
 
@@ -105,7 +107,12 @@ impl Http {
     pub fn open(at: SocketAddr, registry: &mio::Registry) -> io::Result<Http> {
         let mut listener = TcpListener::bind(at)?;
         registry.register(&mut listener, Token(HTTP), Interest::READABLE)?;
-        Ok(Http { listener, knocking: false, all: (0..HTTP_CONNECTIONS).map(|_| None).collect() })
+        Ok(Http {
+            listener,
+            knocking: false,
+            accept_from: Time::START,
+            all: (0..HTTP_CONNECTIONS).map(|_| None).collect(),
+        })
     }
 
     pub fn address(&self) -> io::Result<SocketAddr> {
@@ -114,7 +121,8 @@ impl Http {
 
     /// When some connection has had its time.
     pub fn deadline(&self) -> Option<Time> {
-        self.all.iter().flatten().map(|exchange| exchange.until).min()
+        let accept = self.knocking.then_some(self.accept_from);
+        self.all.iter().flatten().map(|exchange| exchange.until).chain(accept).min()
     }
 
     /// The place of the connection with this token, if it is one's.
@@ -144,19 +152,18 @@ impl Server {
         let late: Vec<usize> = (0..http.all.len()).filter(|i| late(&http.all[*i])).collect();
         late.into_iter().for_each(|i| self.hurry(i));
         for _ in 0..HTTP_CONNECTIONS {
-            let Some(http) = self.http.as_mut().filter(|http| http.knocking) else { return };
+            let Some(http) = self.http.as_mut().filter(|http| http.knocking && http.accept_from <= now)
+            else {
+                return;
+            };
             match http.listener.accept() {
                 Ok((stream, _)) => self.meet(stream),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                // Nobody else is there, or the machine is out of something: the next knock is one for all.
-                Err(_) => http.knocking = false,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => http.knocking = false,
+                // Where clients are accepted the log says what the machine is out of.
+                Err(_) => http.accept_from = now + ACCEPT_RETRY,
             }
         }
-    }
-
-    /// More may wait to be accepted than one turn takes.
-    pub(super) fn is_http_knocking(&self) -> bool {
-        self.http.as_ref().is_some_and(|http| http.knocking)
     }
 
     fn meet(&mut self, mut stream: TcpStream) {

@@ -351,11 +351,7 @@ impl Server {
     fn timeout(&self) -> Option<Duration> {
         let now = self.clock();
         let accepts = self.open < self.open_max && self.listeners.iter().any(|listener| listener.knocking);
-        if !self.again.is_empty()
-            || self.is_http_knocking()
-            || self.inflow.is_free()
-            || (accepts && self.accept_from <= now)
-        {
+        if !self.again.is_empty() || self.inflow.is_free() || (accepts && self.accept_from <= now) {
             return Some(Duration::ZERO);
         }
         let accept = accepts.then_some(self.accept_from);

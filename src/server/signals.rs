@@ -44,11 +44,7 @@ impl Server {
 
 /// Logs what was counted, leaving out what never happened.
 pub(super) fn report(counters: &Counters) {
-    let counts = counters.list().map(|(name, _, n)| (name.to_owned(), n));
-    let closed = crate::node::CloseReason::ALL
-        .iter()
-        .map(|r| (format!("closed_{}", r.label()), counters.closed[*r as usize]));
-    let text: Vec<String> =
-        counts.chain(closed).filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name}={n}")).collect();
+    let counted = counters.all().filter(|(_, n)| *n > 0);
+    let text: Vec<String> = counted.map(|(name, n)| format!("{name}={n}")).collect();
     log::info!("counted: {}", text.join(" "));
 }
