@@ -80,7 +80,7 @@ impl Settings {
             all.add(file(Path::new(&path))?)?;
         }
         let variables = variables.into_iter().filter(|(key, ..)| key != "config");
-        all.add(variables.map(|(key, text, name)| (key, text, name)).collect())?;
+        all.add(variables.collect())?;
         all.add(given(flags))?;
         Ok(all)
     }

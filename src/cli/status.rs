@@ -34,12 +34,16 @@ pub struct StatusArgs {
     /// Print the page as it is: JSON
     #[arg(long)]
     json: bool,
+    /// Only ask whether the server is alive, whatever its network is
+    #[arg(long, conflicts_with_all = ["watch", "json"])]
+    alive: bool,
 }
 
 /// Prints a server's status, once or again and again.
 pub fn run(args: &StatusArgs) -> ExitCode {
     loop {
-        let (text, is_well) = match ask(args.at) {
+        let (text, is_well) = match ask(args.at, args.alive) {
+            Ok(Value::String(alive)) => (alive, true),
             Ok(page) => {
                 let is_well = page["healthy"] == true;
                 (if args.json { format!("{page:#}\n") } else { table(&page) }, is_well)
@@ -67,8 +71,9 @@ fn write(mut to: impl Write, text: &str) -> bool {
     to.write_all(text.as_bytes()).and_then(|()| to.flush()).is_ok()
 }
 
-fn ask(at: SocketAddr) -> Result<Value, String> {
-    let page = get(at, "/status").map_err(|error| match error.kind() {
+/// The status page; or with `alive` the text that says so.
+fn ask(at: SocketAddr, alive: bool) -> Result<Value, String> {
+    let page = get(at, if alive { "/healthz" } else { "/status" }).map_err(|error| match error.kind() {
         io::ErrorKind::ConnectionRefused => "nobody listens there; start the server with --http".to_owned(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "it does not answer".to_owned(),
         _ => error.to_string(),
@@ -76,6 +81,9 @@ fn ask(at: SocketAddr) -> Result<Value, String> {
     let (head, body) = page.split_once("\r\n\r\n").ok_or("that is no status page")?;
     if !head.starts_with("HTTP/1.1 200 ") {
         return Err(format!("it answers {:?}", head.lines().next().unwrap_or_default()));
+    }
+    if alive {
+        return Ok(Value::String(body.to_owned()));
     }
     serde_json::from_str(body).map_err(|error| format!("that is no status page: {error}"))
 }

@@ -281,3 +281,34 @@ fn say(mut exchange: Exchange, answer: &[u8]) {
 }
 
 const _: () = assert!(HTTP < LISTENER);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_request_is_understood_when_it_is_complete_and_not_before() {
+        let request = b"GET /metrics?x=1 HTTP/1.1\r\nHost: h\r\n\r\n";
+        for n in 0..request.len() {
+            assert_eq!(asked(&request[..n]), Asked::Partly, "{n} bytes");
+        }
+        assert_eq!(asked(request), Asked::Page { path: "/metrics".into(), with_body: true });
+        assert!(
+            matches!(asked(&[b'G'; HTTP_HEAD_BYTES]), Asked::Bad(code, _) if code.starts_with("431") || code == BAD)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_request_or_refused_and_never_more_are_asked_for_than_there_may_be(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            fill in prop::sample::select(vec![b"a".to_vec(), b"GET / HTTP/1.1\r\nx: ".to_vec(), vec![]]),
+        ) {
+            let mut head = [fill, bytes].concat();
+            asked(&head);
+            head.resize(HTTP_HEAD_BYTES, b'x');
+            prop_assert_ne!(asked(&head), Asked::Partly);
+        }
+    }
+}

@@ -4,9 +4,11 @@ use serde_json::json;
 
 use super::Server;
 use super::http::Page;
+use super::keep::Disk;
 use super::metrics::{self, Shell};
 use crate::base::limits::STATUS_FRESH;
-use crate::node::{State, Status};
+use crate::base::time::Time;
+use crate::node::{State, Status, Storage};
 
 const ALL: &str = "the pages are /healthz, /readyz, /metrics and /status";
 
@@ -22,16 +24,16 @@ impl Server {
             },
             "/metrics" => {
                 let shell = self.shell();
-                let status = standing(&mut self.status, &self.node, shell.now);
-                let body = metrics::text(&self.node, status, &shell);
+                let status = self.standing();
+                let body = metrics::text(&self.node, &status, &shell);
                 Page { code: "200 OK", kind: "text/plain; version=0.0.4; charset=utf-8", body }
             }
             "/status" => {
                 let shell = self.shell();
-                let status = standing(&mut self.status, &self.node, shell.now);
+                let status = self.standing();
                 let mut all = json!({
                     "version": env!("CARGO_PKG_VERSION"),
-                    "uptime_s": shell.now.since(crate::base::time::Time::START).as_secs(),
+                    "uptime_s": shell.now.since(Time::START).as_secs(),
                     "connections": shell.connections,
                     "connections_max": shell.connections_max,
                     "healthy": status.troubles.is_empty(),
@@ -46,6 +48,23 @@ impl Server {
         }
     }
 
+    /// How the server stands; a walk over all there is once in [`STATUS_FRESH`].
+    fn standing(&mut self) -> Status {
+        let (now, state) = (self.now, self.node.state());
+        let is_old = |(at, old): &mut (Time, Status)| now.since(*at) >= STATUS_FRESH || old.state != state;
+        self.status.take_if(is_old);
+        let disk_fails = self.disk.as_ref().is_some_and(Disk::is_unsynced);
+        let (_, status) = self.status.get_or_insert_with(|| {
+            let mut status = self.node.status();
+            if disk_fails && status.storage == Storage::Good {
+                status.storage = Storage::Degraded;
+                status.troubles.push("messages cannot be synced to the disk".to_owned());
+            }
+            (now, status)
+        });
+        status.clone()
+    }
+
     fn shell(&self) -> Shell {
         Shell {
             now: self.now,
@@ -58,15 +77,3 @@ impl Server {
 }
 
 const UNAVAILABLE: &str = "503 Service Unavailable";
-
-/// The node's status; a walk over all there is once in [`STATUS_FRESH`].
-fn standing<'a>(
-    kept: &'a mut Option<(crate::base::time::Time, Status)>,
-    node: &crate::node::Node,
-    now: crate::base::time::Time,
-) -> &'a Status {
-    if kept.as_ref().is_some_and(|(at, old)| now.since(*at) >= STATUS_FRESH || old.state != node.state()) {
-        *kept = None;
-    }
-    &kept.get_or_insert_with(|| (now, node.status())).1
-}

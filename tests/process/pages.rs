@@ -108,6 +108,8 @@ fn the_status_of_a_network_names_its_servers_and_what_is_wrong() {
     assert_eq!(two.page("/healthz").0, "HTTP/1.1 200 OK", "it is alive all the same");
     let page = until(&one, "it drains", |page| page.to_string().contains("\"draining\":true"));
     assert!(page["servers"].as_array().is_some_and(|servers| servers.len() == 2));
+    let (alive, well) = (tell(&two, &["--alive"]), tell(&two, &[]));
+    assert_eq!((alive, well.0), ((0, "ok\n".to_owned()), 1), "{}", well.1);
     drop(stuck);
     two.server.process.end_with(0);
     until(&one, "it has stopped", |page| page.to_string().contains("\"stopped\""));

@@ -85,6 +85,8 @@ pub fn clients(seen: &mut Seen) {
             w.advance(Duration::from_millis(300));
         }
     });
+    // So that bob may try again.
+    w.advance(Duration::from_secs(61));
     watch(seen, w, |w| {
         let link = login(w, BOB);
         tell(w, link, "ACTIVITY_MESSAGE", r#""username":"bob","secret":"wrong","activity":{}"#);
@@ -327,6 +329,13 @@ pub fn servers(seen: &mut Seen) {
             m.node.line(m.now, ann, line.as_bytes());
             m.turn();
         }
+    });
+
+    m.now = m.now + Duration::from_millis(20);
+    m.watch(seen, |m| {
+        let mut out = Vec::new();
+        frame::ack(&mut out, 1);
+        m.node.frame(m.now, two, &out[4..]);
     });
 
     // A name is registered twice, and the earlier one is heard of when the later one's user is in.

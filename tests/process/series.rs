@@ -19,7 +19,7 @@ const FIXED: [&str; 2] =
 /// Moved by tests beside the code: a disk that fails only when it syncs cannot be had here.
 const ELSEWHERE: [&str; 1] = ["activitystreamer_syncs_failed_total"];
 /// Networks in virtual time, with all faults, whose nodes' counts are looked at.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 60;
 
 /// The series that were seen to move.
 #[derive(Default)]
