@@ -168,8 +168,8 @@ fn key(arg: &Arg) -> String {
 /// Where a name is meant as a setting and is none: what is probably meant.
 fn unknown(what: &str, name: &str, spell: impl Fn(&str) -> String) -> String {
     let known = arguments().iter().map(|arg| spell(&key(arg))).collect::<Vec<_>>();
-    let like =
-        known.iter().max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
+    let near = |other: &str| strsim::jaro_winkler(&other.to_lowercase(), &name.to_lowercase());
+    let like = known.iter().max_by(|a, b| near(a).total_cmp(&near(b)));
     format!("there is no {what} `{name}`; the nearest is `{}`", like.map_or("", |like| like))
 }
 

@@ -150,7 +150,8 @@ impl Server {
         let Some(http) = self.http.as_mut() else { return };
         let late = |e: &Option<Exchange>| e.as_ref().is_some_and(|e| e.until <= now);
         let late: Vec<usize> = (0..http.all.len()).filter(|i| late(&http.all[*i])).collect();
-        late.into_iter().for_each(|i| self.hurry(i));
+        let why = "the request took longer than 5 s to come";
+        late.into_iter().for_each(|i| self.let_go(i, "408 Request Timeout", why));
         for _ in 0..HTTP_CONNECTIONS {
             let Some(http) = self.http.as_mut().filter(|http| http.knocking && http.accept_from <= now)
             else {
@@ -171,11 +172,7 @@ impl Server {
         let free = http.all.iter().position(Option::is_none);
         let oldest = || (0..http.all.len()).min_by_key(|i| http.all[*i].as_ref().map(|e| e.until));
         let Some(i) = free.or_else(oldest) else { return };
-        if let Some(exchange) = http.all[i].take().filter(|exchange| exchange.answer.is_none()) {
-            let answer =
-                self.refuse("503 Service Unavailable", "too many ask at once; this one is the oldest");
-            say(exchange, &answer);
-        }
+        self.let_go(i, "503 Service Unavailable", "too many ask at once; this one is the oldest");
         let token = Token(HTTP - 1 - i);
         if let Err(e) =
             self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)
@@ -195,12 +192,18 @@ impl Server {
         Page::text(code, why).answer(true)
     }
 
-    /// Its time is over: it is told, if it was not answered yet, and closed.
-    fn hurry(&mut self, i: usize) {
-        let exchange = self.http.as_mut().and_then(|http| http.all[i].take());
-        if let Some(exchange) = exchange.filter(|exchange| exchange.answer.is_none()) {
-            let answer = self.refuse("408 Request Timeout", "the request took longer than 5 s to come");
-            say(exchange, &answer);
+    /// It has had its place for long enough. If it was not answered yet, it is told why.
+    fn let_go(&mut self, i: usize, code: &'static str, why: &str) {
+        let Some(exchange) = self.http.as_mut().and_then(|http| http.all[i].take()) else { return };
+        match &exchange.answer {
+            None => {
+                let answer = self.refuse(code, why);
+                say(exchange, &answer);
+            }
+            Some(answer) => {
+                let is_cut = exchange.written < answer.len();
+                self.node.counters_mut().http_refused += u64::from(is_cut);
+            }
         }
     }
 
