@@ -105,14 +105,13 @@ pub enum Action {
         /// Bytes at most.
         length: usize,
     },
-    /// Change rows on disk; answer with [`Input::Committed`].
+    /// Change rows on disk, all or none; answer with [`Input::Committed`] when they are certain to survive the
+    /// machine's end.
     Commit {
         /// Comes back with the answer.
         ticket: u64,
         /// Which rows.
         rows: Vec<Row>,
-        /// Only when they are certain to survive the machine's end it is done.
-        durable: bool,
     },
     /// The link takes lines again: give it those held back.
     Resume(LinkId),

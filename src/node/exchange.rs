@@ -38,7 +38,27 @@ impl Node {
             self.expose();
             self.await_second_copy();
         }
+        if self.delivery.is_turn_full() {
+            (self.relay.full, self.relay.more) = (true, true);
+        }
         self.line = line;
+    }
+
+    /// A turn begins: what the last one had no room for is applied, and clients are read again.
+    pub(super) fn take_more(&mut self) {
+        if std::mem::take(&mut self.relay.more) {
+            self.expose();
+            self.progress();
+            self.read_again();
+        }
+    }
+
+    fn read_again(&mut self) {
+        let waiting = self.relay.streams[OWN].pending_bytes();
+        if self.relay.full && waiting < UNEXPOSED_BYTES / 2 && !self.delivery.is_turn_full() {
+            self.relay.full = false;
+            self.actions.push_back(Action::ResumeAll);
+        }
     }
 
     /// Own messages may have waited long enough for a second copy.
@@ -84,6 +104,10 @@ impl Node {
         let since = self.relay.accepted.front().map_or(self.now, |(_, at)| *at);
         self.delivery.lags.mark(self.delivery.feed.tail(), since);
         while own.applied() < upto && own.next().is_some() {
+            if own.next_bytes() > self.delivery.room() {
+                self.relay.more = true;
+                break;
+            }
             own.apply(&mut self.delivery.feed);
         }
         let applied = own.applied();
@@ -100,10 +124,7 @@ impl Node {
             }
             self.relay.accepted.pop_front();
         }
-        if self.relay.full && self.relay.streams[OWN].pending_bytes() < UNEXPOSED_BYTES / 2 {
-            self.relay.full = false;
-            self.actions.push_back(Action::ResumeAll);
-        }
+        self.read_again();
         self.draw_lines();
         self.progress();
     }
@@ -151,8 +172,7 @@ impl Node {
         } else {
             stream.hold(data.line, data.prev().collect());
         }
-        stream.gone.clear();
-        stream.gone_first = u64::MAX;
+        stream.forget_gone();
         let held = stream.held();
         if stream.wanted <= held {
             stream.request = None;
@@ -188,6 +208,13 @@ impl Node {
                     return any;
                 }
                 self.counters.prev_unmet += 1;
+            }
+            if self.relay.streams[i].next_bytes() > self.delivery.room() {
+                self.relay.more = true;
+                if !self.relay.blocked.contains(&i) {
+                    self.relay.blocked.push(i);
+                }
+                return any;
             }
             let since = self.relay.streams[i].waits_since.unwrap_or(self.now);
             self.delivery.lags.mark(self.delivery.feed.tail(), since);
@@ -241,6 +268,8 @@ impl Node {
             peer.next = peer.acked + 1;
             self.relay.copied = self.relay.copied.max(peer.acked);
         }
+        // Perhaps it has what all others lack.
+        self.relay.streams.iter_mut().for_each(|stream| stream.gone_since = None);
         self.on_held(from, all);
         self.expose();
     }

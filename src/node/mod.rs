@@ -66,7 +66,7 @@ pub use lag::{Histogram, LAG_BOUNDS_US};
 pub use mesh::Identity;
 pub use mutation::Mutation;
 pub use registry::Record;
-pub use status::{Other, OtherState, State, Status, Storage};
+pub use status::{Other, OtherState, State, Status, Storage, word};
 
 use crate::base::id::LinkId;
 use crate::base::limits::{FRAME_BYTES, Limits, STRANGER_LINE_BYTES};
@@ -282,7 +282,7 @@ impl Node {
 
     /// How long from `now` the node can wait for input; none for ever.
     pub fn timeout(&self, now: Time) -> Option<Duration> {
-        if self.delivery.is_pending() || !self.actions.is_empty() {
+        if self.delivery.is_pending() || self.relay.more || !self.actions.is_empty() {
             return Some(Duration::ZERO);
         }
         self.timers.next().map(|at| at.since(now))

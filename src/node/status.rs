@@ -1,5 +1,7 @@
 //! How a server stands, and what it knows of the others: what its status pages say.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use super::names::Names;
@@ -109,6 +111,11 @@ pub struct Status {
     pub troubles: Vec<String>,
 }
 
+/// A state as its label in status pages.
+pub fn word(state: impl fmt::Debug) -> String {
+    format!("{state:?}").to_lowercase()
+}
+
 impl Node {
     /// What this server is at.
     pub fn state(&self) -> State {
@@ -139,14 +146,18 @@ impl Node {
         let state = self.state();
         let mut troubles = Vec::new();
         if state != State::Serving {
-            troubles.push(format!("this server is {}", format!("{state:?}").to_lowercase()));
+            troubles.push(format!("this server is {}", word(state)));
         }
         if storage == Storage::Degraded {
             troubles.push("the disk does not take what it should".to_owned());
         }
         for other in servers.iter().filter(|o| matches!(o.state, OtherState::Silent | OtherState::Lost)) {
-            let how = format!("{:?}", other.state).to_lowercase();
-            troubles.push(format!("the server at {}:{} is {how}", other.hostname, other.port));
+            troubles.push(format!(
+                "the server at {}:{} is {}",
+                other.hostname,
+                other.port,
+                word(other.state)
+            ));
         }
         Status {
             id: self.mesh.identity.server,

@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use crate::base::time::Time;
-use crate::node::{CloseReason, Counters, Histogram, LAG_BOUNDS_US, Node, OtherState, Status, Storage};
+use crate::node::{CloseReason, Counters, Histogram, LAG_BOUNDS_US, Node, OtherState, Status, Storage, word};
 
 /// What only the shell knows.
 #[derive(Clone, Copy, Debug, Default)]
@@ -80,7 +80,6 @@ impl Exposition {
     }
 
     fn gauges(&mut self, status: &Status, shell: &Shell) {
-        let is_state = |state| format!("{state:?}").to_lowercase();
         let longest = |of: fn(&crate::node::Other) -> u64| status.servers.iter().map(of).max().unwrap_or(0);
         let plain = [
             ("sessions", "Sessions on this server: its load.", status.sessions),
@@ -106,11 +105,11 @@ impl Exposition {
         self.head("servers", "Other servers of the network, by what they are to this one.", "gauge");
         for state in [OtherState::Linked, OtherState::Silent, OtherState::Stopped, OtherState::Lost] {
             let n = status.servers.iter().filter(|other| other.state == state).count();
-            self.put(format_args!("{PREFIX}_servers{{state=\"{}\"}} {n}\n", is_state(state)));
+            self.put(format_args!("{PREFIX}_servers{{state=\"{}\"}} {n}\n", word(state)));
         }
         self.head("storage", "1 for how what is to be kept is kept.", "gauge");
         for storage in [Storage::None, Storage::Good, Storage::Degraded] {
-            let label = format!("{storage:?}").to_lowercase();
+            let label = word(storage);
             let n = u8::from(status.storage == storage);
             self.put(format_args!("{PREFIX}_storage{{state=\"{label}\"}} {n}\n"));
         }

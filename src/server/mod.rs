@@ -40,7 +40,7 @@ use crate::base::id::{LinkId, StreamId};
 use crate::base::limits::{Limits, RESERVED_DESCRIPTORS, TURN_PROOFS, TURN_READ_BYTES};
 use crate::base::time::Time;
 use crate::node::{Action, Identity, Input, Node, Seeds, Status};
-use crate::store::{Batch, Request};
+use crate::store::Request;
 use conn::{Conn, find};
 use http::Http;
 use inflow::Inflow;
@@ -290,9 +290,7 @@ impl Server {
                 Action::Read { offset, length } => {
                     self.ask_disk(Request::Read { ticket: offset, offset, length });
                 }
-                Action::Commit { ticket, rows, durable } => {
-                    self.ask_disk(Request::Commit { ticket, batch: Batch { puts: rows, durable } });
-                }
+                Action::Commit { ticket, rows } => self.ask_disk(Request::Commit { ticket, rows }),
                 Action::Shutdown(link) => self.shut(link),
                 Action::Close(link) => self.drop_conn(link),
                 Action::Measure(session) => self.measure(session),

@@ -203,7 +203,7 @@ impl Cluster {
     }
 
     /// No server was up at some time between.
-    fn all_were_down(&self, from: Time, to: Time) -> bool {
+    pub(super) fn all_were_down(&self, from: Time, to: Time) -> bool {
         let boots = &self.ledger.boots;
         let ends = boots.iter().filter_map(|boot| boot.died).filter(|at| from <= *at && *at <= to);
         let is_up = |at: Time| boots.iter().any(|b| b.born <= at && b.died.is_none_or(|died| died > at));
