@@ -350,6 +350,15 @@ pub fn servers(seen: &mut Seen) {
     m.pass(1);
     m.watch(seen, |m| m.control(two, &registration(5)));
 
+    // Nobody here knows a name, but another server may.
+    let mut m = Meeting::new();
+    let two = m.join(2);
+    m.control(two, &PeerMessage::Synced);
+    let dan = m.node.connect(m.now, HERE);
+    m.watch(seen, |m| {
+        m.node.line(m.now, dan, br#"{"command":"LOGIN","username":"dan","secret":"sek"}"#);
+    });
+
     // A server says that it stops, and does; another just goes; one that was only heard of is not there.
     let mut m = Meeting::new();
     for (n, draining) in [(2, true), (3, false)] {
