@@ -190,6 +190,9 @@ impl Node {
         let link_id = self.new_link(|generation| Link::new(generation, address));
         self.timers.set(now + self.limits.login, Timer::Login(link_id));
         log::trace!("link {link_id}: connected from {address}");
+        if self.draining.is_closing() {
+            self.close(link_id, CloseReason::Stopping);
+        }
         link_id
     }
 

@@ -121,6 +121,12 @@ impl Cluster {
             }
             let old = &self.talks[&message.pipe];
             let asked = self.talks[pipe].asked.unwrap_or(self.pipes[*pipe].born);
+            // The answer that names it comes behind it.
+            let later = self.talks[pipe].boot.map(|boot| &self.ledger.boots[boot].heard);
+            let heard = later.and_then(|heard| heard.get(&id)).copied().unwrap_or(self.now());
+            if heard.since(asked) >= CLAIM {
+                return Some("excused: out of order, on its way for longer than a login waits");
+            }
             if old.success.is_none_or(|at| at >= asked) {
                 return Some("excused: out of order, said where its sender was not let in before it left");
             }
