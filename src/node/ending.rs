@@ -251,6 +251,7 @@ impl Node {
         if self.link(link_id).is_none_or(|link| link.phase != Phase::Online) {
             return;
         }
+        self.counters.redirects += 1;
         self.close(link_id, CloseReason::Redirected);
         let link = self.at_mut(link_id);
         let aside = link.aside.as_mut().expect("a closing link has one");

@@ -25,6 +25,7 @@ impl Node {
         if !waits && prev.is_empty() {
             // Nobody is there to hold a second copy.
             let at = self.delivery.feed.tail();
+            self.delivery.lags.mark(at, self.now);
             self.delivery.feed.append(stream.id, seq, &line);
             stream.applied_at_once(at, self.delivery.feed.floor());
         } else {
@@ -104,6 +105,8 @@ impl Node {
         }
         let before = own.applied();
         let waited = self.relay.accepted.front().is_some_and(|(_, at)| *at < self.now);
+        let since = self.relay.accepted.front().map_or(self.now, |(_, at)| *at);
+        self.delivery.lags.mark(self.delivery.feed.tail(), since);
         while own.applied() < upto && own.next().is_some() {
             if own.next_bytes() > self.delivery.room() {
                 self.relay.more = true;
@@ -115,7 +118,14 @@ impl Node {
         if waited || self.mesh.linked().next().is_some() {
             self.counters.exposed_single_copy += applied.saturating_sub(before.max(self.relay.copied));
         }
-        while self.relay.accepted.front().is_some_and(|(seq, _)| *seq <= applied) {
+        let mut counted = before;
+        while let Some((seq, at)) = self.relay.accepted.front().copied() {
+            let upto = seq.min(applied);
+            self.delivery.lags.copied(self.now.since(at), upto.saturating_sub(counted));
+            counted = counted.max(upto);
+            if seq > applied {
+                break;
+            }
             self.relay.accepted.pop_front();
         }
         self.read_again();
@@ -210,6 +220,8 @@ impl Node {
                 }
                 self.counters.prev_unmet += 1;
             }
+            let since = self.relay.streams[i].waits_since.unwrap_or(self.now);
+            self.delivery.lags.mark(self.delivery.feed.tail(), since);
             self.relay.streams[i].apply(&mut self.delivery.feed);
             any = true;
         }

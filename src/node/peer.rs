@@ -39,6 +39,9 @@ pub(super) struct Peer {
     pub caught_up_at: u64,
     pub heard_at: Time,
     pub suspect: bool,
+    /// Its load and the digest of its names, as it said last.
+    pub load: u64,
+    pub root: Option<u64>,
     /// It is about to stop: nobody is sent there.
     pub draining: bool,
     /// What it asked for, one part a stream.
@@ -74,6 +77,8 @@ impl Peer {
             caught_up_at: 0,
             heard_at: now,
             suspect: false,
+            load: 0,
+            root: None,
             draining: false,
             asked: Vec::new(),
             sync: None,
@@ -133,6 +138,7 @@ impl Node {
 
     /// The shell took `n` of them.
     pub(super) fn peer_sent(&mut self, peer_id: PeerId, n: usize) {
+        self.counters.peer_sent_bytes += n as u64;
         if let Some(peer) = self.mesh.get_mut(peer_id) {
             peer.at = (peer.at + n).min(peer.out.len());
             if peer.at == peer.out.len() {
