@@ -1,5 +1,6 @@
 //! What one turn's append to the journal costs the loop: written at once, as it is built; handed to a thread;
-//! copied to a mapped file. The last group does the first two where each write waits for the disk.
+//! copied to a mapped file. The next group does the first two where each write waits for the disk, the last
+//! the first where the disk is full.
 
 mod common;
 
@@ -8,6 +9,7 @@ use std::hint::black_box;
 use std::io::{self, IoSlice, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -49,6 +51,25 @@ impl Disk for SlowDisk {
     }
     fn write(&mut self, file: &File, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         RealDisk.write(file, parts)
+    }
+    fn cut(&mut self, file: &File, length: u64) -> io::Result<()> {
+        RealDisk.cut(file, length)
+    }
+    fn sync(&mut self, file: &File) -> io::Result<()> {
+        RealDisk.sync(file)
+    }
+}
+
+/// A disk without room: the system says so at each write.
+#[derive(Clone)]
+struct FullDisk(Arc<File>);
+
+impl Disk for FullDisk {
+    fn open(&mut self, path: &Path, room: u64) -> io::Result<File> {
+        RealDisk.open(path, room)
+    }
+    fn write(&mut self, _: &File, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&*self.0).write_vectored(parts)
     }
     fn cut(&mut self, file: &File, length: u64) -> io::Result<()> {
         RealDisk.cut(file, length)
@@ -255,5 +276,18 @@ fn slow(c: &mut Criterion) {
     });
 }
 
-criterion_group! { name = benches; config = common::criterion(); targets = append, slow }
+/// What a turn loses to a disk that takes nothing; the server tries no more than once a second.
+fn full(c: &mut Criterion) {
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let folder = folder("full");
+    let disk = FullDisk(Arc::new(full));
+    let mut journal = Journal::open_on(disk, &folder, RETENTION, 1, &mut |_| {}).unwrap().0;
+    let (bytes, runs) = turn(16);
+    c.bench_function("journal_full/inline", |b| {
+        let mut call = || journal.append(0, 1, &runs, [black_box(&bytes), b""]).unwrap_err();
+        b.iter_custom(|n| paced(n, PAUSE, || drop(call())));
+    });
+}
+
+criterion_group! { name = benches; config = common::criterion(); targets = append, slow, full }
 criterion_main!(benches);

@@ -166,8 +166,15 @@ impl World {
         self.turn();
     }
 
-    /// One turn of the loop, as [`crate::node`] describes it.
+    /// Turns of the loop, as [`crate::node`] describes them, until the node would sleep.
     pub fn turn(&mut self) {
+        self.turn_once();
+        while self.node.timeout(self.now) == Some(Duration::ZERO) {
+            self.turn_once();
+        }
+    }
+
+    fn turn_once(&mut self) {
         self.node.handle(self.now, Input::Time);
         let links: Vec<LinkId> = self.sockets.keys().copied().collect();
         for link in links {
