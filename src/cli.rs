@@ -154,6 +154,13 @@ struct ServerArgs {
     /// Milliseconds between two announces of this server's load to the others
     #[arg(short, long = "announce", alias = "announce-ms", value_name = "MS", default_value_t = 5000, value_parser = clap::value_parser!(u64).range(100..=600_000))]
     announce: u64,
+    /// Whether clients are sent to servers that have fewer (REDIRECT): on, or off
+    #[arg(long, value_name = "WHEN", default_value = "on", value_parser = ["on", "off"])]
+    balance: String,
+    /// Clients this server should have at most. One more is let in when all servers have as many as they should,
+    /// and sent on as soon as there is room elsewhere [default: no bound]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max_clients: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -271,6 +278,9 @@ impl ServerArgs {
             feed_bytes: self.feed_bytes,
             away: self.away,
             drain: self.drain,
+            announce: Duration::from_millis(self.announce),
+            balance: self.balance == "on",
+            max_clients: self.max_clients,
             login: self.login_timeout,
             failed_logins: self.failed_logins,
             names: self.names,
@@ -294,7 +304,6 @@ impl ServerArgs {
             hostname: self.local_host.unwrap_or_else(|| "localhost".to_owned()),
             join: self.remote_host.map(|host| (host, self.remote_port.unwrap_or(PORT))),
             secret,
-            announce: Duration::from_millis(self.announce),
             keep,
             limits,
         })

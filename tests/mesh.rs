@@ -62,7 +62,7 @@ impl Net {
     fn start(&mut self) {
         let i = self.nodes.len();
         let seeds = Seeds::fixed(i as u64 + 1);
-        let limits = Limits { feed_bytes: 1 << 20, line_bytes: 1 << 14, ..Limits::default() };
+        let limits = Limits { feed_bytes: 1 << 20, line_bytes: 1 << 14, balance: false, ..Limits::default() };
         let mut node = Node::new(limits, &seeds);
         node.set_wall(1_700_000_000_000);
         node.introduce("localhost", i as u16 + 1);

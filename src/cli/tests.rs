@@ -22,7 +22,10 @@ fn old_flags_work_as_written() {
     let line = "as server -lp 4000 -lh localhost -rh other -rp 4001 -s secret -a 1000";
     let server = options(line).unwrap();
     assert_eq!((server.port, server.bind), (4000, Bind::Loopback));
-    assert_eq!((server.join, server.announce), (Some(("other".to_owned(), 4001)), Duration::from_secs(1)));
+    assert_eq!(
+        (server.join, server.limits.announce),
+        (Some(("other".to_owned(), 4001)), Duration::from_secs(1))
+    );
     assert!(matches!(server.secret, Source::Given(secret) if *secret == "secret"));
     let Command::Client(client) = parse("as client -u bob -s sek -rh host -rp 4001 -lp=77").unwrap().command
     else {

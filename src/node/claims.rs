@@ -291,6 +291,7 @@ impl Node {
     /// A peer's answer to a claim.
     pub(super) fn on_release(&mut self, from: PeerId, release: Release) {
         let Some(boot) = self.mesh.get(from).and_then(|peer| peer.stream) else { return };
+        self.hear_release(from, &release);
         let Some(claim) = self.sessions.claims.get_mut(&release.generation) else {
             return self.late_release(boot, release);
         };

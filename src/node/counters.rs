@@ -101,6 +101,10 @@ counters! {
     sessions_renewed,
     /// Living sessions that heard late of a broken one before them and read what it was owed.
     sessions_late,
+    /// Clients sent to servers that have fewer, at their login or a moment later.
+    placed,
+    /// Users sent to servers that have fewer later.
+    moved,
     /// Messages applied without what their sender said before elsewhere, because that did not come.
     prev_unmet,
 }

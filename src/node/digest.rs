@@ -70,6 +70,9 @@ impl Node {
     }
 
     pub(super) fn on_digest(&mut self, from: PeerId, theirs: &Digest) {
+        if theirs.root == self.registry.root() {
+            self.note_agreement(from);
+        }
         if theirs.ask {
             self.tell_digest(from, false);
         }

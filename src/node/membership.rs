@@ -46,6 +46,11 @@ pub(super) struct Membership {
 const TARGETS_MAX: usize = 4 * SERVERS_MAX;
 
 impl Membership {
+    /// True if it has said where clients and servers reach it.
+    pub fn has_place(&self, server: ServerId) -> bool {
+        self.log.get(&server).is_some_and(|known| known.port > 0)
+    }
+
     /// Where clients and servers reach this server, if it has said so.
     pub fn place_of(&self, server: ServerId) -> Option<(String, u16)> {
         let known = self.log.get(&server).filter(|known| known.port > 0)?;
@@ -195,32 +200,20 @@ impl Node {
 
     /// Tells a new peer who and where we are, and whom we know.
     pub(super) fn announce_to(&mut self, peer: PeerId) {
-        if let Some(announce) = self.announcement() {
-            self.mesh.send(peer, &announce);
-        }
+        self.tell_load(peer, true);
+        self.begin_announces();
         let linked = |id: ServerId| id == self.mesh.identity.server || self.mesh.by_server(id).is_some();
         let known: Vec<Known> =
             self.membership.log.values().filter(|k| k.port > 0 && linked(k.id)).cloned().collect();
         self.mesh.send(peer, &PeerMessage::ServerAuthKeyAnnouncement(known));
     }
 
-    fn announcement(&self) -> Option<PeerMessage> {
-        let (hostname, port) = self.membership.home.clone()?;
-        let draining = self.draining.is_leaving();
-        Some(PeerMessage::ServerAnnounce(Announce { hostname, port, load: self.load(), draining }))
-    }
-
-    /// Tells all peers the same.
-    pub(super) fn announce_all(&mut self) {
-        if let Some(announce) = self.announcement() {
-            self.mesh.send_all(&announce);
-        }
-    }
-
     /// A peer says where it is, and whether it is about to stop.
     pub(super) fn on_announce(&mut self, from: PeerId, announce: Announce) {
         let Some(peer) = self.mesh.get_mut(from) else { return };
         let server = peer.server;
+        self.hear_load(server, &announce);
+        let Some(peer) = self.mesh.get_mut(from) else { return };
         if !std::mem::replace(&mut peer.draining, announce.draining) && announce.draining {
             log::info!("link {}: server {server:?} drains", peer.link);
         }
@@ -274,10 +267,5 @@ impl Node {
                 self.actions.push_back(Action::Resume(link_id));
             }
         }
-    }
-
-    /// Sessions this server has.
-    pub(super) fn load(&self) -> u64 {
-        self.links.iter().filter(|(_, link)| link.is_session()).count() as u64
     }
 }

@@ -267,6 +267,7 @@ impl Node {
             self.asks_peer_down(peer_id);
             self.contests_peer_down(peer_id, true);
         }
+        self.spread.books.forget(peer.server);
         self.dial_again(peer.server, peer.draining);
     }
 

@@ -16,7 +16,9 @@
 
 mod answering;
 mod asking;
+mod balance;
 mod behind;
+mod books;
 mod claims;
 mod contest;
 mod contract;
@@ -46,6 +48,7 @@ mod relay;
 mod replica;
 mod sent;
 mod session;
+mod spread;
 mod stream;
 mod timers;
 
@@ -84,6 +87,7 @@ use mesh::{Mesh, PeerId};
 use registry::{Registry, Seed};
 use relay::Relay;
 use replica::Sessions;
+use spread::Spread;
 use timers::{Timer, Timers};
 
 /// A server's whole mind.
@@ -112,6 +116,7 @@ pub struct Node {
     contests: Contests,
     keeping: Keeping,
     draining: Draining,
+    spread: Spread,
     /// Peers that were just found silent.
     suspected: Vec<PeerId>,
     rng: Rng,
@@ -144,6 +149,7 @@ impl Node {
             contests: Contests::default(),
             keeping: Keeping::default(),
             draining: Draining::default(),
+            spread: Spread::new(limits.max_clients),
             suspected: Vec::new(),
             rng: Rng::new(seeds.chance),
             #[cfg(feature = "mutations")]

@@ -8,7 +8,7 @@ use crate::base::id::{LinkId, ServerId, StreamId};
 use crate::base::limits::PEER_OUT_BYTES;
 use crate::base::time::Time;
 use crate::wire::frame;
-use crate::wire::peer::Fetch;
+use crate::wire::peer::{Announce, Fetch};
 
 /// A peer's place among the peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +41,10 @@ pub(super) struct Peer {
     pub suspect: bool,
     /// It is about to stop: nobody is sent there.
     pub draining: bool,
+    /// What it was told of our load last.
+    pub told: Option<Announce>,
+    /// It has all names before this one.
+    pub has_names: u32,
     /// What it asked for, one part a stream.
     pub asked: Vec<Fetch>,
     /// Registrations it is to be sent.
@@ -75,6 +79,8 @@ impl Peer {
             heard_at: now,
             suspect: false,
             draining: false,
+            told: None,
+            has_names: 0,
             asked: Vec::new(),
             sync: None,
             names_told: false,

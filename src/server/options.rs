@@ -1,6 +1,5 @@
 //! What a server is started with, and why it may not start.
 
-use std::time::Duration;
 use std::{fmt, io};
 
 use super::keep::Keep;
@@ -21,8 +20,6 @@ pub struct Options {
     pub join: Option<(String, u16)>,
     /// Where the secret is that all servers of the network have.
     pub secret: Source,
-    /// How often it tells the others its load.
-    pub announce: Duration,
     /// What it keeps on disk, in a folder of its port there; with none nothing outlives it.
     pub keep: Option<Keep>,
     /// Its bounds.
@@ -38,7 +35,6 @@ impl Default for Options {
             hostname: "localhost".to_owned(),
             join: None,
             secret: Source::Alone,
-            announce: Duration::from_secs(5),
             keep: None,
             limits: Limits::default(),
         }

@@ -94,8 +94,9 @@ pub(super) struct Cluster {
     pub is_over: bool,
 }
 
-/// How long everything may take to be well again.
+/// How long everything may take to be well again; and where users must become even, at two a second.
 pub(super) const LIVENESS: Duration = Duration::from_secs(20);
+const EVENNESS: Duration = Duration::from_secs(45);
 
 /// How long the last words may take: what is said first in a session waits for what its name said elsewhere, and
 /// all comes behind the old messages that a server lacks which was started again.
@@ -127,6 +128,9 @@ impl Cluster {
         let mut rng = Rng::new(seed ^ 0xac71_0000_0000_0000);
         let mut swarm = Swarm::draw(&mut rng, options.classes);
         if options.exactly {
+            if options.classes.has(Class::Balance) && !swarm.classes.has(Class::Balance) {
+                swarm = swarm.balanced(&mut rng.clone(), options.classes);
+            }
             swarm.classes = options.classes;
         }
         let mut cluster = Cluster {
@@ -213,7 +217,8 @@ impl Cluster {
             return self.schedule.after(ms(500), Event::Look);
         };
         self.bounds_hold();
-        let is_late = self.now().since(healed) > LIVENESS;
+        let bound = if self.has(Class::Balance) { EVENNESS } else { LIVENESS };
+        let is_late = self.now().since(healed) > bound;
         if self.now().since(healed) > ms(4_000) && !std::mem::replace(&mut self.called, true) {
             self.call_again();
         }

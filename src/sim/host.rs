@@ -149,7 +149,17 @@ impl Cluster {
 
     fn limits(&self) -> Limits {
         let (feed_bytes, line_bytes) = (self.swarm.feed_bytes, self.swarm.feed_bytes.min(1 << 16) / 4);
-        Limits { feed_bytes, line_bytes, failed_logins: 255, drain: DRAIN, ..Limits::default() }
+        let balance = self.has(Class::Balance);
+        Limits {
+            feed_bytes,
+            line_bytes,
+            failed_logins: 255,
+            drain: DRAIN,
+            balance,
+            announce: if balance { ms(1_000) } else { Duration::ZERO },
+            max_clients: self.swarm.max_clients.map(|most| most as u64),
+            ..Limits::default()
+        }
     }
 
     /// Starts a server that is down, with what is on its disk. Its key may be lost.
@@ -196,7 +206,7 @@ impl Cluster {
     }
 
     /// What the server shows is heard from now on.
-    fn tap_anew(&mut self, h: usize) {
+    pub fn tap_anew(&mut self, h: usize) {
         let tap = self.tap(h, b"{\"command\":\"LOGIN\",\"username\":\"anonymous\"}\n");
         let boot = &mut self.ledger.boots[self.hosts[h].boot];
         (boot.tap, boot.hears_since) = (Some(tap), None);

@@ -3,6 +3,7 @@
 //!
 //! Everything it does follows from its calls, so a run repeats exactly.
 
+mod balance;
 mod cluster;
 mod conversation;
 mod disk;

@@ -61,11 +61,13 @@ pub enum Class {
     SlowDisk,
     /// Little of the feed is in memory, or on disk.
     Small,
+    /// Servers share their clients, which knock at one of them.
+    Balance,
 }
 
 impl Class {
     /// All of them.
-    pub const ALL: [Class; 25] = [
+    pub const ALL: [Class; 26] = [
         Class::Kill,
         Class::Vanish,
         Class::Pause,
@@ -91,6 +93,7 @@ impl Class {
         Class::Full,
         Class::SlowDisk,
         Class::Small,
+        Class::Balance,
     ];
 
     /// Those that befall servers, one after the other.
@@ -136,6 +139,7 @@ impl Class {
             Class::Full => "full",
             Class::SlowDisk => "slow-disk",
             Class::Small => "small",
+            Class::Balance => "balance",
         }
     }
 
@@ -149,6 +153,7 @@ impl Class {
             Class::Skew => Some("a wall clock jumped"),
             Class::Drain => Some("a server was drained"),
             Class::Small => Some("a piece of a journal was read"),
+            Class::Balance => Some("a client was sent to a server with fewer"),
             other => Some(other.label()),
         }
     }
@@ -237,15 +242,23 @@ pub struct Swarm {
     pub feed_bytes: usize,
     /// Bytes of it on disk, and of one file there.
     pub retention: (u64, u64),
+    /// Clients a server should have at most.
+    pub max_clients: Option<usize>,
 }
+
+/// What makes the choice of [`Class::Balance`] one of its own, so that seeds without it play what they played
+/// before there was any.
+const BALANCE_CHANCE: u64 = 0xba1a_0000_0000_0000;
 
 impl Swarm {
     /// What follows from `rng`, of `allowed` classes only.
     pub fn draw(rng: &mut Rng, allowed: Classes) -> Swarm {
-        let own = |class: &Class| Class::OF_SERVERS.contains(class);
-        // By a chance of its own, so that seeds without it play what they played before there was any.
+        // By chances of their own, so that seeds without them play what they played before there were any.
         let drains = Rng::new(rng.clone().draw() ^ DRAIN_CHANCE).chance(15);
-        let faults: Vec<Class> = allowed.iter().filter(own).collect();
+        let mut own_chance = Rng::new(rng.clone().draw() ^ BALANCE_CHANCE);
+        let own = |class: &Class| Class::OF_SERVERS.contains(class) || *class == Class::Balance;
+        let faults: Vec<Class> =
+            allowed.iter().filter(own).filter(|class| *class != Class::Balance).collect();
         let mut classes = Classes::default();
         if !faults.is_empty() {
             for _ in 0..[0, 1, 1, 1, 1, 1, 2, 2, 3][rng.below(9) as usize] {
@@ -285,7 +298,7 @@ impl Swarm {
         };
         let retention = (retention, rng.between(4_000, 30_000));
         let turn_bytes = if is_small { turn_bytes.min(feed_bytes / 32) } else { turn_bytes };
-        Swarm {
+        let swarm = Swarm {
             classes,
             servers,
             users,
@@ -300,7 +313,34 @@ impl Swarm {
             turn_bytes,
             feed_bytes,
             retention,
+            max_clients: None,
+        };
+        match allowed.has(Class::Balance) && own_chance.chance(8) {
+            true => swarm.balanced(&mut own_chance, allowed),
+            false => swarm,
         }
+    }
+
+    /// The same with servers that share their clients, of which there are more then. Servers join and die
+    /// meanwhile more often; what makes loads that only servers see, and whatever else sends clients on, is not
+    /// in it.
+    pub fn balanced(mut self, rng: &mut Rng, allowed: Classes) -> Swarm {
+        let without = [Class::HalfOpen, Class::Move, Class::Balance];
+        self.classes = self.classes.iter().filter(|class| !without.contains(class)).collect();
+        for class in [Class::Kill, Class::Newcomer].into_iter().filter(|class| allowed.has(*class)) {
+            if rng.chance(40) {
+                self.classes = self.classes.with(class);
+            }
+        }
+        self.classes = self.classes.with(Class::Balance);
+        self.servers = self.servers.clamp(2, 5);
+        self.users = rng.between(4, 24) as usize;
+        let gap = 20 + (self.users + 2 * self.shared + self.anonymous) as u64 * 5;
+        self.gap_ms = (gap, gap + rng.between(50, 250));
+        // Room for all, also if who cannot be moved is on one server, with the simulator's own client.
+        let even = (self.users + 3 * self.shared + 6).div_ceil(self.servers);
+        self.max_clients = rng.chance(50).then_some(even + self.anonymous + 2);
+        self
     }
 }
 
