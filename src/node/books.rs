@@ -157,12 +157,12 @@ impl Books {
         }
     }
 
-    /// An anonymous client came. Nobody knows from where: from whom most are waited for.
-    pub fn guest_arrived(&mut self) {
+    /// An anonymous client came. Nobody knows from where: if some are waited for it is one of them, from where most
+    /// are.
+    pub fn guest_arrived(&mut self) -> bool {
         let all = self.others.values_mut().map(|other| &mut other.inflow[GUESTS]);
-        if let Some(inflow) = all.max_by_key(|inflow| inflow.expected()) {
-            inflow.arrive();
-        }
+        let most = all.max_by_key(|inflow| inflow.expected()).filter(|inflow| inflow.expected() > 0);
+        most.map(Inflow::arrive).is_some()
     }
 }
 

@@ -72,9 +72,6 @@ impl Node {
     pub(super) fn count_in(&mut self, link_id: LinkId) {
         let Some(kind) = kind(self.at(link_id).who) else { return };
         self.spread.books.here[kind] += 1;
-        if kind == GUESTS {
-            self.spread.books.guest_arrived();
-        }
         self.load_changed();
     }
 
@@ -179,6 +176,10 @@ impl Node {
     /// The session has logged in: perhaps there is a better place for it, now or in a moment.
     pub(super) fn place(&mut self, link_id: LinkId) {
         if !self.shares_clients() || self.mesh.peers.is_empty() {
+            return;
+        }
+        if self.at(link_id).who == Who::Anonymous && self.spread.books.guest_arrived() {
+            // It was sent here, as far as can be known, so it stays.
             return;
         }
         if self.send_on(link_id) {

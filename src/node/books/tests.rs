@@ -72,7 +72,7 @@ impl Net {
                 self.books[to].here[kind] += 1;
                 match kind {
                     USERS => self.books[to].arrived(id(from), kind),
-                    _ => self.books[to].guest_arrived(),
+                    _ => drop(self.books[to].guest_arrived()),
                 }
             }
             let tick = now.since(Time::START).as_millis() as u64 / 10;
