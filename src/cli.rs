@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::base::limits::{LINE_BYTES_MAX, LINE_BYTES_MIN, Limits};
 use crate::client;
 use crate::server::secret::{DATA_DIR, Source};
-use crate::server::{Bind, Keep, Options, Server};
+use crate::server::{Bind, Keep, Options, Server, Spawn};
 use crate::store::{Fsync, Retention};
 
 /// The port of servers since the first of them.
@@ -161,6 +161,21 @@ struct ServerArgs {
     /// and sent on as soon as there is room elsewhere [default: no bound]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_clients: Option<u64>,
+    /// What starts another server when all have as many clients as they should: this program on a free port of this
+    /// machine (local), nothing (off), or a command for the shell. In the command {args} becomes the flags for
+    /// `activitystreamer server`, and the cluster secret is its standard input [default: local with --max-clients,
+    /// else off]
+    #[arg(long, value_name = "HOW", requires = "max_clients", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    spawn: Option<String>,
+    /// Most servers started so, in the whole network at a time
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=63))]
+    spawn_max: u16,
+    /// After how long without a client a server that was started so ends, if the others have room
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
+    retire: Duration,
+    /// This server was started by another: it ends by itself when it is not needed
+    #[arg(long)]
+    spawned: bool,
 }
 
 #[derive(Debug, Args)]
@@ -251,6 +266,71 @@ fn server(args: ServerArgs) -> ExitCode {
 }
 
 impl ServerArgs {
+    /// How this server starts others, with the flags they get.
+    fn how_to_spawn(&self) -> Option<Spawn> {
+        match self.spawn.as_deref() {
+            Some("off") => None,
+            None if self.max_clients.is_none() => None,
+            None | Some("local") => {
+                let mut flags = self.flags_for_another();
+                flags.extend(["-lp", "0", "--spawn", "local"].map(OsString::from));
+                flags.extend(["--spawn-max".into(), self.spawn_max.to_string().into()]);
+                if let Some(host) = &self.local_host {
+                    flags.extend(["-lh".into(), host.into()]);
+                }
+                if let Some(address) = self.bind {
+                    flags.extend(["--bind".into(), address.to_string().into()]);
+                }
+                match self.keeps_in() {
+                    Some(folder) => flags.extend(["--data-dir".into(), folder.into()]),
+                    None => flags.push("--ephemeral".into()),
+                }
+                Some(Spawn::Local(flags))
+            }
+            Some(command) => {
+                let mut flags = self.flags_for_another();
+                flags.extend(["--spawn", "off"].map(OsString::from));
+                Some(Spawn::Command(command.to_owned(), flags))
+            }
+        }
+    }
+
+    /// The flags that another server of this network is started with, wherever that is. Whom it joins is known
+    /// only when this one listens.
+    fn flags_for_another(&self) -> Vec<OsString> {
+        let ms = |time: Duration| format!("{}ms", time.as_millis());
+        // What is not named here is either of the machine or of this server alone.
+        let all = [
+            ("--secret-file", "/dev/stdin".to_owned()),
+            ("--line-bytes", self.line_bytes.to_string()),
+            ("--feed-bytes", self.feed_bytes.to_string()),
+            ("--away", ms(self.away)),
+            ("--drain", ms(self.drain)),
+            ("--login-timeout", ms(self.login_timeout)),
+            ("--failed-logins", self.failed_logins.to_string()),
+            ("--names", self.names.to_string()),
+            ("--hash-kib", self.hash_kib.to_string()),
+            ("--hash-passes", self.hash_passes.to_string()),
+            ("--hash-threads", self.hash_threads.to_string()),
+            ("--retention-bytes", self.retention_bytes.to_string()),
+            ("--retention-age", ms(self.retention_age)),
+            ("--fsync", self.fsync.to_string()),
+            ("--announce", self.announce.to_string()),
+            ("--balance", self.balance.clone()),
+            ("--retire", ms(self.retire)),
+            ("--max-clients", self.max_clients.unwrap_or(u64::MAX).to_string()),
+        ];
+        let mut flags = vec!["--spawned".into()];
+        flags.extend(all.into_iter().flat_map(|(flag, value)| [flag.into(), value.into()]));
+        flags
+    }
+
+    /// The folder of what outlives the server, if something does.
+    fn keeps_in(&self) -> Option<PathBuf> {
+        let is_kept = !self.ephemeral && (self.local_port != 0 || self.data_dir.is_some());
+        is_kept.then(|| self.data_dir.clone().unwrap_or_else(|| PathBuf::from(DATA_DIR)))
+    }
+
     fn options(self) -> Result<Options, String> {
         if !(LINE_BYTES_MIN..=LINE_BYTES_MAX).contains(&self.line_bytes) {
             return Err(format!(
@@ -273,6 +353,7 @@ impl ServerArgs {
             (None, Some(host)) if !loopback(host) => Bind::Everywhere,
             (None, _) => Bind::Loopback,
         };
+        let spawn = self.how_to_spawn();
         let limits = Limits {
             line_bytes: self.line_bytes,
             feed_bytes: self.feed_bytes,
@@ -281,6 +362,9 @@ impl ServerArgs {
             announce: Duration::from_millis(self.announce),
             balance: self.balance == "on",
             max_clients: self.max_clients,
+            spawn_max: if spawn.is_some() { usize::from(self.spawn_max) } else { 0 },
+            spawned: self.spawned,
+            retire: self.retire,
             login: self.login_timeout,
             failed_logins: self.failed_logins,
             names: self.names,
@@ -288,10 +372,9 @@ impl ServerArgs {
             hash_passes: self.hash_passes,
             hash_threads: usize::from(self.hash_threads),
         };
-        let kept = self.data_dir.clone().unwrap_or_else(|| PathBuf::from(DATA_DIR));
-        let is_kept = !self.ephemeral && (self.local_port != 0 || self.data_dir.is_some());
         let retention = Retention { bytes: self.retention_bytes as u64, age: self.retention_age };
-        let keep = is_kept.then(|| Keep { folder: kept.clone(), retention, fsync: self.fsync });
+        let keep = self.keeps_in().map(|folder| Keep { folder, retention, fsync: self.fsync });
+        let kept = self.data_dir.clone().unwrap_or_else(|| PathBuf::from(DATA_DIR));
         let secret = match (self.secret, self.secret_file) {
             (Some(secret), _) => Source::Given(secret),
             (None, Some(file)) => Source::File(file),
@@ -305,6 +388,7 @@ impl ServerArgs {
             join: self.remote_host.map(|host| (host, self.remote_port.unwrap_or(PORT))),
             secret,
             keep,
+            spawn,
             limits,
         })
     }

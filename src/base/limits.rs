@@ -26,6 +26,12 @@ pub struct Limits {
     pub balance: bool,
     /// Clients a server should have at most. Who comes when all have so many is let in all the same.
     pub max_clients: Option<u64>,
+    /// Servers that may have been started because all were full, in the whole network; 0: this one starts none.
+    pub spawn_max: usize,
+    /// This server was started so, and ends when it is not needed.
+    pub spawned: bool,
+    /// After how long without a client. Starting one takes a second, so a minute makes no burst wait twice.
+    pub retire: Duration,
     /// How long a connection may take to log in; one that never does must not hold a descriptor.
     pub login: Duration,
     /// Failed logins a minute for one address and name, against guessing.
@@ -50,6 +56,9 @@ impl Default for Limits {
             announce: Duration::from_secs(5),
             balance: true,
             max_clients: None,
+            spawn_max: 0,
+            spawned: false,
+            retire: Duration::from_secs(60),
             login: Duration::from_secs(10),
             failed_logins: 10,
             names: 4 << 20,
@@ -177,6 +186,19 @@ pub const TRIES_MAX: usize = 256;
 pub const SPARED: Duration = Duration::from_secs(10);
 /// Names of which it is remembered which servers have them, before registries agree on all.
 pub const STORED_NAMES: usize = 65_536;
+/// How long a server that wants another one waits for those that want one, too: some round trips of a wide
+/// network.
+pub const SPAWN_ASK: Duration = Duration::from_millis(250);
+/// How long a server that was started may take to join: an orchestrator may have to find a machine first.
+pub const SPAWN_WAIT: Duration = Duration::from_secs(60);
+/// How long after one has come no other is asked for: all others must have met it, and clients be on their way.
+pub const SPAWN_REST: Duration = Duration::from_secs(1);
+/// After a start that failed the next one waits so long, after each further one twice as long, to this most.
+pub const SPAWN_RETRY: Duration = Duration::from_secs(1);
+/// See [`SPAWN_RETRY`].
+pub const SPAWN_RETRY_MAX: Duration = Duration::from_secs(300);
+/// One in so many places must be free on the other servers before one ends: else it would soon be started again.
+pub const SPARE_PART: u64 = 5;
 /// When accepting is tried again after the machine as a whole ran out of descriptors or memory.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 

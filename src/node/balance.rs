@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 
 use crate::base::id::ServerId;
-use crate::base::limits::CREDIT;
+use crate::base::limits::{CREDIT, SPARE_PART};
 use crate::base::time::Time;
 
 /// Clients of one kind on one server.
@@ -74,6 +74,31 @@ pub(super) fn grants(own: Vessel, others: &[Vessel]) -> Vec<u64> {
         mine -= grants[i];
     }
     grants
+}
+
+/// How full a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// Clients it has.
+    pub load: u64,
+    /// Those that are on their way there.
+    pub expected: u64,
+    /// How many it should have at most, if there is a bound.
+    pub most: Option<u64>,
+}
+
+/// Some server has more clients than it should, and none has room.
+pub(super) fn is_full(all: &[Standing]) -> bool {
+    let has_room = |one: &Standing| one.most.is_none_or(|most| one.load.saturating_add(one.expected) < most);
+    all.iter().any(|one| one.most.is_some_and(|most| one.load > most)) && !all.iter().any(has_room)
+}
+
+/// One in [`SPARE_PART`] places of these servers is free. No servers have none.
+pub(super) fn have_to_spare(all: &[Standing]) -> bool {
+    let sum = |of: fn(&Standing) -> u64| all.iter().map(of).fold(0, u64::saturating_add);
+    let (load, most) =
+        (sum(|one| one.load.saturating_add(one.expected)), sum(|one| one.most.unwrap_or(u64::MAX)));
+    !all.is_empty() && load <= most - most.div_ceil(SPARE_PART)
 }
 
 /// What a server granted to another, and what came of it. Totals since the link began.

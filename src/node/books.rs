@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::balance::{Inflow, Outflow, Vessel, grants};
+use super::balance::{Inflow, Outflow, Standing, Vessel, grants};
 use crate::base::id::ServerId;
 use crate::base::limits::{GAIN, LOAD_BELIEVED};
 use crate::base::time::Time;
@@ -112,6 +112,32 @@ impl Books {
                 }
             }
         }
+    }
+
+    /// Nobody is here, or expected.
+    pub fn is_empty(&self) -> bool {
+        self.expected(USERS) == 0 && self.expected(GUESTS) == 0
+    }
+
+    /// How full this server is.
+    pub fn standing(&self) -> Standing {
+        let expected = [USERS, GUESTS].map(|kind| self.expected(kind) - self.here[kind]);
+        Standing { load: self.sessions(), expected: expected[0].saturating_add(expected[1]), most: self.most }
+    }
+
+    /// How full those of the servers are that share their clients. None if one of them has not said yet whether
+    /// it does.
+    pub fn standings(&self, now: Time, mut servers: impl Iterator<Item = ServerId>) -> Option<Vec<Standing>> {
+        servers.try_fold(Vec::new(), |mut all, server| {
+            let other = self.others.get(&server)?;
+            let on_way = other.outflow.iter().map(Outflow::on_way).fold(0, u64::saturating_add);
+            all.extend(other.offer(now).map(|offer| Standing {
+                load: offer.here[USERS].saturating_add(offer.here[GUESTS]),
+                expected: on_way,
+                most: offer.most,
+            }));
+            Some(all)
+        })
     }
 
     /// What this server is told.

@@ -105,6 +105,10 @@ counters! {
     placed,
     /// Users sent to servers that have fewer later.
     moved,
+    /// Servers that were started because all were full.
+    spawned,
+    /// Of those that were to be: did not start, or did not join.
+    spawns_failed,
     /// Messages applied without what their sender said before elsewhere, because that did not come.
     prev_unmet,
 }

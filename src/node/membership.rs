@@ -72,6 +72,7 @@ impl Node {
         self.now = now;
         self.add_target(hostname.to_owned(), port, None, true);
         self.await_first_sync();
+        self.expect_company();
     }
 
     /// The addresses of servers that were met.
@@ -208,22 +209,29 @@ impl Node {
         self.mesh.send(peer, &PeerMessage::ServerAuthKeyAnnouncement(known));
     }
 
-    /// A peer says where it is, and whether it is about to stop.
+    /// A peer says where it is and how it stands.
     pub(super) fn on_announce(&mut self, from: PeerId, announce: Announce) {
         let Some(peer) = self.mesh.get_mut(from) else { return };
         let server = peer.server;
-        self.hear_load(server, &announce);
-        let Some(peer) = self.mesh.get_mut(from) else { return };
+        let now = self.now;
+        (peer.spawned, peer.load) = (announce.spawned, announce.load);
+        let since = peer.spawning.filter(|(said, _)| Some(*said) == announce.spawning).map_or(now, |s| s.1);
+        peer.spawning = announce.spawning.map(|said| (said, since));
         if !std::mem::replace(&mut peer.draining, announce.draining) && announce.draining {
             log::info!("link {}: server {server:?} drains", peer.link);
         }
+        self.learn_place(server, &announce);
+        self.hear_load(server, &announce);
+    }
+
+    fn learn_place(&mut self, server: ServerId, announce: &Announce) {
         let Some(known) = self.membership.log.get_mut(&server) else { return };
         if (&known.hostname, known.port) == (&announce.hostname, announce.port) || announce.port == 0 {
             return;
         }
         (known.hostname, known.port) = (announce.hostname.clone(), announce.port);
         let known = known.clone();
-        self.add_target(announce.hostname, announce.port, Some(server), false);
+        self.add_target(announce.hostname.clone(), announce.port, Some(server), false);
         self.mesh.send_all(&PeerMessage::ServerAuthKeyAnnouncement(vec![known]));
     }
 

@@ -295,6 +295,7 @@ impl Node {
         self.mesh.send_all(&PeerMessage::Heartbeat);
         self.tell_root();
         self.expose();
+        self.look_whether_to_retire();
         self.mesh.beating = !self.mesh.peers.is_empty();
         if self.mesh.beating {
             self.timers.set(self.now + HEARTBEAT, Timer::Heartbeat);

@@ -46,6 +46,7 @@ mod registration;
 mod registry;
 mod relay;
 mod replica;
+mod scale;
 mod sent;
 mod session;
 mod spread;
@@ -87,6 +88,7 @@ use mesh::{Mesh, PeerId};
 use registry::{Registry, Seed};
 use relay::Relay;
 use replica::Sessions;
+use scale::Scale;
 use spread::Spread;
 use timers::{Timer, Timers};
 
@@ -117,6 +119,7 @@ pub struct Node {
     keeping: Keeping,
     draining: Draining,
     spread: Spread,
+    scale: Scale,
     /// Peers that were just found silent.
     suspected: Vec<PeerId>,
     rng: Rng,
@@ -150,6 +153,7 @@ impl Node {
             keeping: Keeping::default(),
             draining: Draining::default(),
             spread: Spread::new(limits.max_clients),
+            scale: Scale::default(),
             suspected: Vec::new(),
             rng: Rng::new(seeds.chance),
             #[cfg(feature = "mutations")]
@@ -269,6 +273,7 @@ impl Node {
             Input::Unproven(link) => self.on_unproven(link),
             Input::Chunk { offset, bytes } => self.on_chunk(offset, bytes),
             Input::Committed { ticket, good } => self.on_committed(ticket, good),
+            Input::SpawnFailed { ticket, why } => self.on_spawn_failed(ticket, &why),
             Input::Stop => self.on_stop(),
         }
     }

@@ -8,7 +8,7 @@ use crate::base::id::{LinkId, ServerId, StreamId};
 use crate::base::limits::PEER_OUT_BYTES;
 use crate::base::time::Time;
 use crate::wire::frame;
-use crate::wire::peer::{Announce, Fetch};
+use crate::wire::peer::{Announce, Fetch, Spawning};
 
 /// A peer's place among the peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +41,12 @@ pub(super) struct Peer {
     pub suspect: bool,
     /// It is about to stop: nobody is sent there.
     pub draining: bool,
+    /// It was started by another server.
+    pub spawned: bool,
+    /// Sessions it has.
+    pub load: u64,
+    /// It wants another server, and since when it says so.
+    pub spawning: Option<(Spawning, Time)>,
     /// What it was told of our load last.
     pub told: Option<Announce>,
     /// It has all names before this one.
@@ -79,6 +85,9 @@ impl Peer {
             heard_at: now,
             suspect: false,
             draining: false,
+            spawned: false,
+            load: 0,
+            spawning: None,
             told: None,
             has_names: 0,
             asked: Vec::new(),

@@ -73,6 +73,7 @@ impl Node {
         let Some(kind) = kind(self.at(link_id).who) else { return };
         self.spread.books.here[kind] += 1;
         self.load_changed();
+        self.look_for_room();
     }
 
     /// The link is about to be no session any more, if it is one.
@@ -143,7 +144,8 @@ impl Node {
         let Some(server) = self.mesh.get(to).map(|peer| peer.server) else { return };
         let offer = self.shares_clients().then(|| self.spread.books.offer_to(server, self.limits.announce));
         let (load, draining) = (self.load(), self.draining.is_leaving());
-        let announce = Announce { hostname, port, load, draining, offer };
+        let (spawning, spawned) = (self.spawning(), self.limits.spawned);
+        let announce = Announce { hostname, port, load, draining, offer, spawning, spawned };
         let Some(peer) = self.mesh.peers.get_mut(to.0 as usize) else { return };
         if in_any_case || peer.told.as_ref() != Some(&announce) {
             peer.told = Some(announce.clone());
@@ -158,7 +160,7 @@ impl Node {
         }
     }
 
-    fn shares_clients(&self) -> bool {
+    pub(super) fn shares_clients(&self) -> bool {
         self.limits.balance && !self.limits.announce.is_zero() && !self.draining.is_leaving()
     }
 
@@ -168,6 +170,7 @@ impl Node {
         self.spread.books.hear(self.now, server, offer);
         self.load_changed();
         self.look_round();
+        self.look_for_room();
     }
 }
 
@@ -186,13 +189,18 @@ impl Node {
             self.counters.placed += 1;
             return;
         }
-        let just_came = &mut self.spread.just_came;
-        while just_came.len() >= JUST_CAME_MAX
-            || just_came.front().is_some_and(|(at, _)| *at + JUST_CAME <= self.now)
+        while self.spread.just_came.len() >= JUST_CAME_MAX
+            || self.spread.just_came.front().is_some_and(|(at, _)| !self.is_just_come(*at))
         {
-            just_came.pop_front();
+            self.spread.just_came.pop_front();
         }
-        just_came.push_back((self.now, link_id));
+        self.spread.just_came.push_back((self.now, link_id));
+    }
+
+    /// One that came then may be sent on as soon as there is a place: also if that is on a server which was
+    /// started for it.
+    fn is_just_come(&self, at: Time) -> bool {
+        self.now < at + JUST_CAME || self.scale.awaited_at.is_some_and(|at| self.now < at + CREDIT)
     }
 
     /// Sends the session to a server that has fewer, if there is one that may have it.
@@ -250,7 +258,7 @@ impl Node {
         while rest.len() < TRIES_MAX
             && let Some((at, link_id)) = self.spread.just_came.pop_back()
         {
-            if at + JUST_CAME <= now {
+            if !self.is_just_come(at) {
                 self.spread.just_came.clear();
                 break;
             }

@@ -61,9 +61,11 @@ pub(super) enum Timer {
     Announce,
     /// Some clients may be sent to servers that have fewer.
     Spread,
+    /// Another server may be wanted, or have come.
+    Scale,
 }
 
-const KINDS: usize = 23;
+const KINDS: usize = 24;
 /// Places a queue keeps when it is empty.
 const CAPACITY_KEPT: usize = 256;
 
@@ -93,6 +95,7 @@ impl Timer {
             Timer::Leave => 20,
             Timer::Announce => 21,
             Timer::Spread => 22,
+            Timer::Scale => 23,
         }
     }
 }
@@ -188,6 +191,7 @@ impl Node {
                 Timer::Leave => self.on_leave_timer(),
                 Timer::Announce => self.on_announce_timer(),
                 Timer::Spread => self.on_spread_timer(),
+                Timer::Scale => self.on_scale_timer(),
                 // Its commit is the turn's next action.
                 Timer::Rows => {}
             }

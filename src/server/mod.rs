@@ -14,6 +14,7 @@ mod options;
 mod peers;
 mod pool;
 pub mod secret;
+mod spawn;
 mod sys;
 
 use std::io::{self, ErrorKind, IoSlice, Write};
@@ -30,6 +31,7 @@ use signal_hook_mio::v1_0::Signals;
 pub use keep::Keep;
 pub use listen::Bind;
 pub use options::{Options, StartError};
+pub use spawn::Spawn;
 
 use crate::base::id::{LinkId, StreamId};
 use crate::base::limits::{RESERVED_DESCRIPTORS, STOP, STOP_PEERS, TURN_PROOFS, TURN_READ_BYTES};
@@ -43,6 +45,7 @@ use noise::Credentials;
 use peers::Peers;
 use pool::Pool;
 use secret::{Keys, draw};
+use spawn::Spawner;
 
 const WAKER: Token = Token(usize::MAX);
 const SIGNALS: Token = Token(usize::MAX - 1);
@@ -86,6 +89,9 @@ pub struct Server {
     now: Time,
     stop_by: Option<Time>,
     drain: Duration,
+    spawner: Option<Spawner>,
+    /// It ends because it is not needed, and leaves nothing behind.
+    retires: bool,
 }
 
 impl Server {
@@ -112,7 +118,13 @@ impl Server {
             poll.registry().register(&mut socket, Token(LISTENER - i), Interest::READABLE)?;
             listeners.push(Listener { socket, knocking: false });
         }
-        let (keys, credentials) = credentials(options).map_err(StartError::Secret)?;
+        let secret = options.secret.obtain(options.join.is_some()).map_err(StartError::Secret)?;
+        let keys = Keys::derive(&secret).map_err(StartError::Secret)?;
+        let credentials = Credentials::new(&keys).map_err(StartError::Secret)?;
+        // Who starts no servers forgets it here.
+        let spawner = options.spawn.as_ref();
+        let spawner =
+            spawner.map(|spawn| Spawner::new(spawn, &options.hostname, port, secret, waker.clone()));
         let mut node = Node::new(options.limits.clone(), &seeds(&keys, &credentials)?);
         log::info!("this is server {} at {}:{port}", credentials.id, options.hostname);
         node.introduce(&options.hostname, port);
@@ -146,6 +158,8 @@ impl Server {
             now: Time::START,
             stop_by: None,
             drain: options.limits.drain,
+            spawner,
+            retires: false,
         })
     }
 
@@ -165,6 +179,9 @@ impl Server {
             self.turn(&events);
         }
         report(self.node.counters());
+        if self.retires && !self.is_busy() {
+            self.remove_disk();
+        }
         Ok(())
     }
 
@@ -217,6 +234,7 @@ impl Server {
                     self.node.handle(self.now, Input::Hashed(link, hashed));
                 }
                 self.take_lookups();
+                self.take_failed_spawns();
             }
             SIGNALS => self.on_signals(),
             Token(n) if n > LISTENER - LISTENERS_MAX => {
@@ -265,6 +283,11 @@ impl Server {
                 Action::ResumeAll => self.resume_all(),
                 Action::Dial { link, hostname, port, hello } => self.dial(link, &hostname, port, hello),
                 Action::Upgrade { link, hello } => self.upgrade(link, hello),
+                Action::Spawn { ticket } => self.spawn(ticket),
+                Action::Retire => {
+                    self.retires = true;
+                    self.stop();
+                }
             }
         }
         any
@@ -322,15 +345,19 @@ impl Server {
                 log::warn!("stopping at once");
                 self.stop_by = Some(self.now);
             } else {
-                self.node.handle(self.now, Input::Stop);
-                let (what, drain) = match self.node.is_draining() {
-                    true => ("are sent to other servers", self.drain),
-                    false => ("get what they are owed", Duration::ZERO),
-                };
-                log::info!("stopping: {} connections {what}", self.open);
-                self.stop_by = Some(self.now + drain + STOP + STOP_PEERS);
+                self.stop();
             }
         }
+    }
+
+    fn stop(&mut self) {
+        self.node.handle(self.now, Input::Stop);
+        let (what, drain) = match self.node.is_draining() {
+            true => ("are sent to other servers", self.drain),
+            false => ("get what they are owed", Duration::ZERO),
+        };
+        log::info!("stopping: {} connections {what}", self.open);
+        self.stop_by = Some(self.now + drain + STOP + STOP_PEERS);
     }
 
     /// How long the loop may sleep.
@@ -350,13 +377,6 @@ impl Server {
     fn clock(&self) -> Time {
         Time::from_start(self.start.elapsed())
     }
-}
-
-/// What makes this server one of its network.
-fn credentials(options: &Options) -> Result<(Keys, Credentials), String> {
-    let keys = Keys::derive(&options.secret.obtain(options.join.is_some())?)?;
-    let credentials = Credentials::new(&keys)?;
-    Ok((keys, credentials))
 }
 
 fn seeds(keys: &Keys, credentials: &Credentials) -> io::Result<Seeds> {

@@ -5,6 +5,7 @@ use std::{fmt, io};
 use super::keep::Keep;
 use super::listen::Bind;
 use super::secret::Source;
+use super::spawn::Spawn;
 use crate::base::limits::Limits;
 
 /// What a server is started with.
@@ -22,6 +23,8 @@ pub struct Options {
     pub secret: Source,
     /// What it keeps on disk, in a folder of its port there; with none nothing outlives it.
     pub keep: Option<Keep>,
+    /// How it starts other servers, if it does when all are full.
+    pub spawn: Option<Spawn>,
     /// Its bounds.
     pub limits: Limits,
 }
@@ -36,6 +39,7 @@ impl Default for Options {
             join: None,
             secret: Source::Alone,
             keep: None,
+            spawn: None,
             limits: Limits::default(),
         }
     }

@@ -32,7 +32,10 @@ impl Cluster {
     /// The most and the fewest registered users on a server differ by one at most.
     fn users_are_even(&self) -> bool {
         let loads = self.loads(true);
-        loads.iter().max().zip(loads.iter().min()).is_none_or(|(max, min)| max - min <= 1)
+        // Where all are full, who is too much stays.
+        let is_full =
+            self.swarm.max_clients.is_some_and(|most| self.loads(false).iter().all(|n| n + 1 >= most));
+        is_full || loads.iter().max().zip(loads.iter().min()).is_none_or(|(max, min)| max - min <= 1)
     }
 
     /// No server has more than it should while another has room. One client is the simulator's own.
@@ -40,12 +43,13 @@ impl Cluster {
         let Some(most) = self.swarm.max_clients else { return true };
         let loads = self.loads(false);
         let is_over = |h: usize| loads[h] + 1 > most && self.clients_at(h, true) > 0;
-        !loads.iter().any(|load| load + 1 < most) || !(0..loads.len()).any(is_over)
+        let has_room = loads.iter().any(|load| load + 1 < most) || self.can_grow();
+        !has_room || !(0..loads.len()).any(is_over)
     }
 
     /// What is promised of servers that share their clients.
     pub fn is_balanced(&self) -> bool {
-        !self.has(Class::Balance) || (self.users_are_even() && self.caps_are_kept())
+        !self.has(Class::Balance) || (self.users_are_even() && self.caps_are_kept() && self.starts.is_empty())
     }
 
     /// The liveness bound is over.

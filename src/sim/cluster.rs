@@ -15,6 +15,7 @@ use super::ledger::Ledger;
 use super::links::Links;
 use super::pipe::{Pipe, PipeId};
 use super::schedule::{Event, Schedule, ms};
+use super::spawn::Start;
 use super::swarm::{Class, Classes, Swarm};
 use super::user::{Talk, User};
 use crate::base::limits::PREV_WAIT;
@@ -91,6 +92,9 @@ pub(super) struct Cluster {
     pub farewell: Option<Time>,
     /// Those whose old session is owed something were told to come again.
     pub called: bool,
+    /// Servers that are being started, and when all clients left for good.
+    pub starts: Vec<Start>,
+    pub emptied: Option<Time>,
     pub is_over: bool,
 }
 
@@ -128,10 +132,17 @@ impl Cluster {
         let mut rng = Rng::new(seed ^ 0xac71_0000_0000_0000);
         let mut swarm = Swarm::draw(&mut rng, options.classes);
         if options.exactly {
+            let mut own_chance = rng.clone();
             if options.classes.has(Class::Balance) && !swarm.classes.has(Class::Balance) {
-                swarm = swarm.balanced(&mut rng.clone(), options.classes);
+                swarm = swarm.balanced(&mut own_chance, options.classes);
             }
-            swarm.classes = options.classes;
+            if options.classes.has(Class::Spawn) && !swarm.classes.has(Class::Spawn) {
+                swarm = swarm.balanced(&mut own_chance, options.classes).growing(&mut own_chance);
+            }
+            swarm.classes = match options.classes.has(Class::Spawn) {
+                true => options.classes.with(Class::Balance),
+                false => options.classes,
+            };
         }
         let mut cluster = Cluster {
             options,
@@ -150,11 +161,13 @@ impl Cluster {
             healed: None,
             farewell: None,
             called: false,
+            starts: Vec::new(),
+            emptied: None,
             is_over: false,
             swarm,
         };
         for _ in 0..cluster.swarm.servers {
-            cluster.add_host();
+            cluster.add_host(None);
         }
         cluster.add_users();
         let last = cluster.schedule.now + cluster.swarm.safety;
@@ -193,6 +206,7 @@ impl Cluster {
             Event::Come { user, plan, to } => self.on_come(user, plan, to),
             Event::Leave(pipe) => self.on_leave(pipe),
             Event::Impatient(pipe) => self.on_impatient(pipe),
+            Event::Spawn { by, boot, ticket, good } => self.on_spawn(by, boot, ticket, good),
             Event::Fault => self.on_fault(),
             Event::Strike(host) => self.on_strike(host),
             Event::Mend(fault) => self.on_mend(fault),
@@ -222,6 +236,10 @@ impl Cluster {
         if self.now().since(healed) > ms(4_000) && !std::mem::replace(&mut self.called, true) {
             self.call_again();
         }
+        if self.emptied.is_some() {
+            self.is_over = self.have_retired();
+            return self.schedule.after(ms(100), Event::Look);
+        }
         match self.farewell {
             None if is_late || self.all_is_well() => {
                 if is_late {
@@ -232,7 +250,10 @@ impl Cluster {
             }
             Some(at) if self.now().since(at) > LAST_WORDS || (!is_late && self.all_is_well()) => {
                 self.check_the_end();
-                self.is_over = true;
+                self.is_over = !self.has(Class::Spawn);
+                if !self.is_over {
+                    self.empty();
+                }
             }
             _ => {}
         }

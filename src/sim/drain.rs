@@ -54,6 +54,7 @@ impl Cluster {
         self.judge.mark(if ends { "a server was drained" } else { "a server was drained in part" });
         let left = self.left_behind(self.hosts[h].boot);
         self.crash(h, false, Fate::Written);
+        self.hosts[h].is_gone = self.hosts[h].retires;
         if !left.is_empty() {
             self.violate(
                 "a server that is drained leaves nothing behind",

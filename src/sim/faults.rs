@@ -113,7 +113,7 @@ impl Cluster {
                 Remedy::Resume(any)
             }
             Class::Newcomer => {
-                self.add_host();
+                self.add_host(None);
                 Remedy::Open(Vec::new())
             }
             Class::Flaky => {

@@ -9,6 +9,7 @@ use super::disk::{Disk, Fate};
 use super::drain::DRAIN;
 use super::pipe::{Owner, Pipe, PipeId};
 use super::schedule::{Event, ms, us};
+use super::spawn::{RETIRE, SPAWN_MAX};
 use super::swarm::Class;
 use crate::base::id::LinkId;
 use crate::base::limits::Limits;
@@ -35,6 +36,7 @@ pub(super) enum Notice {
     Redirect(LinkId, usize),
     /// SIGTERM.
     Stop,
+    SpawnFailed(u64),
 }
 
 /// The shell's part of a link.
@@ -73,6 +75,11 @@ pub(super) struct Host {
     pub admitted: Option<Time>,
     /// It was told to stop, and its process ends then.
     pub stop_by: Option<Time>,
+    /// The server that started it, if one did.
+    pub parent: Option<usize>,
+    /// It ends because it is not needed, and has.
+    pub retires: bool,
+    pub is_gone: bool,
 }
 
 /// What the wall clocks say at the start of time.
@@ -120,8 +127,8 @@ impl Host {
 }
 
 impl Cluster {
-    /// Adds a server and starts it. Returns which it is.
-    pub fn add_host(&mut self) -> usize {
+    /// Adds a server, which perhaps another one started, and starts it. Returns which it is.
+    pub fn add_host(&mut self, parent: Option<usize>) -> usize {
         let skew_ms = if self.has(Class::Skew) { self.rng.between(0, 10_000) as i64 - 5_000 } else { 0 };
         let disk = self.new_disk();
         self.hosts.push(Host {
@@ -139,6 +146,9 @@ impl Cluster {
             spins: 0,
             admitted: None,
             stop_by: None,
+            parent,
+            retires: false,
+            is_gone: false,
         });
         let n = self.hosts.len();
         self.walls.iter_mut().for_each(|row| row.push(0));
@@ -147,7 +157,7 @@ impl Cluster {
         n - 1
     }
 
-    fn limits(&self) -> Limits {
+    fn limits(&self, h: usize) -> Limits {
         let (feed_bytes, line_bytes) = (self.swarm.feed_bytes, self.swarm.feed_bytes.min(1 << 16) / 4);
         let balance = self.has(Class::Balance);
         Limits {
@@ -158,6 +168,9 @@ impl Cluster {
             balance,
             announce: if balance { ms(1_000) } else { Duration::ZERO },
             max_clients: self.swarm.max_clients.map(|most| most as u64),
+            spawn_max: if self.has(Class::Spawn) { SPAWN_MAX } else { 0 },
+            spawned: self.hosts[h].parent.is_some(),
+            retire: RETIRE,
             ..Limits::default()
         }
     }
@@ -165,6 +178,7 @@ impl Cluster {
     /// Starts a server that is down, with what is on its disk. Its key may be lost.
     pub fn boot(&mut self, h: usize, loses_key: bool) {
         let now = self.now();
+        let is_first = self.hosts[h].identity.is_none();
         let mut seeds = Seeds::fixed(self.rng.draw());
         if let Some(old) = self.hosts[h].identity {
             if !loses_key {
@@ -174,7 +188,7 @@ impl Cluster {
                 seeds.identity.stream = old.stream;
             }
         }
-        let mut node = Box::new(Node::new(self.limits(), &seeds));
+        let mut node = Box::new(Node::new(self.limits(h), &seeds));
         #[cfg(feature = "mutations")]
         if let Some(mutation) = self.options.mutation {
             node.mutate(mutation);
@@ -196,7 +210,9 @@ impl Cluster {
         self.hosts[h].boot = boot;
         self.tell(|| format!("server {h} starts, boot {boot}, stream {:?}", seeds.identity.stream));
         self.restore(h, &mut node, boot);
-        if let Some(first) = if up.is_empty() { others.first() } else { Some(self.rng.choose(&up)) } {
+        let parent = self.hosts[h].parent.filter(|_| is_first);
+        let any = if up.is_empty() { others.first() } else { Some(self.rng.choose(&up)) };
+        if let Some(first) = parent.as_ref().or(any) {
             node.join(now, &hostname(*first), PORT);
         }
         self.hosts[h].node = Some(node);

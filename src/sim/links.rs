@@ -64,6 +64,7 @@ impl Cluster {
             }
         }
         self.links.is_stale = false;
+        self.look_at_starts();
     }
 
     fn look_at_pair(&self, a: usize, b: usize) -> bool {

@@ -20,6 +20,7 @@ mod network;
 mod pipe;
 mod promises;
 mod schedule;
+mod spawn;
 mod swarm;
 mod turn;
 mod user;
@@ -223,6 +224,7 @@ impl World {
                     self.node.handle(self.now, Input::Closed { link, unacknowledged: 0 });
                 }
                 Action::Upgrade { link, .. } => self.node.handle(self.now, Input::Unproven(link)),
+                Action::Spawn { .. } | Action::Retire => {}
             }
         }
         any

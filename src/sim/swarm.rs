@@ -63,11 +63,13 @@ pub enum Class {
     Small,
     /// Servers share their clients, which knock at one of them.
     Balance,
+    /// They start others when they are full.
+    Spawn,
 }
 
 impl Class {
     /// All of them.
-    pub const ALL: [Class; 26] = [
+    pub const ALL: [Class; 27] = [
         Class::Kill,
         Class::Vanish,
         Class::Pause,
@@ -94,6 +96,7 @@ impl Class {
         Class::SlowDisk,
         Class::Small,
         Class::Balance,
+        Class::Spawn,
     ];
 
     /// Those that befall servers, one after the other.
@@ -140,6 +143,7 @@ impl Class {
             Class::SlowDisk => "slow-disk",
             Class::Small => "small",
             Class::Balance => "balance",
+            Class::Spawn => "spawn",
         }
     }
 
@@ -154,6 +158,7 @@ impl Class {
             Class::Drain => Some("a server was drained"),
             Class::Small => Some("a piece of a journal was read"),
             Class::Balance => Some("a client was sent to a server with fewer"),
+            Class::Spawn => Some("a server was started"),
             other => Some(other.label()),
         }
     }
@@ -256,9 +261,9 @@ impl Swarm {
         // By chances of their own, so that seeds without them play what they played before there were any.
         let drains = Rng::new(rng.clone().draw() ^ DRAIN_CHANCE).chance(15);
         let mut own_chance = Rng::new(rng.clone().draw() ^ BALANCE_CHANCE);
-        let own = |class: &Class| Class::OF_SERVERS.contains(class) || *class == Class::Balance;
-        let faults: Vec<Class> =
-            allowed.iter().filter(own).filter(|class| *class != Class::Balance).collect();
+        let of_loads = |class: &Class| matches!(class, Class::Balance | Class::Spawn);
+        let own = |class: &Class| Class::OF_SERVERS.contains(class) || of_loads(class);
+        let faults: Vec<Class> = allowed.iter().filter(|class| own(class) && !of_loads(class)).collect();
         let mut classes = Classes::default();
         if !faults.is_empty() {
             for _ in 0..[0, 1, 1, 1, 1, 1, 2, 2, 3][rng.below(9) as usize] {
@@ -315,8 +320,12 @@ impl Swarm {
             retention,
             max_clients: None,
         };
-        match allowed.has(Class::Balance) && own_chance.chance(8) {
-            true => swarm.balanced(&mut own_chance, allowed),
+        if !allowed.has(Class::Balance) || !own_chance.chance(8) {
+            return swarm;
+        }
+        let swarm = swarm.balanced(&mut own_chance, allowed);
+        match allowed.has(Class::Spawn) && own_chance.chance(35) {
+            true => swarm.growing(&mut own_chance),
             false => swarm,
         }
     }
@@ -340,6 +349,18 @@ impl Swarm {
         // Room for all, also if who cannot be moved is on one server, with the simulator's own client.
         let even = (self.users + 3 * self.shared + 6).div_ceil(self.servers);
         self.max_clients = rng.chance(50).then_some(even + self.anonymous + 2);
+        self
+    }
+
+    /// The same with few servers, which should have fewer clients than come, and start others.
+    pub fn growing(mut self, rng: &mut Rng) -> Swarm {
+        self.classes = self.classes.with(Class::Spawn);
+        self.servers = rng.between(1, 3) as usize;
+        self.anonymous = self.anonymous.min(1);
+        // One on each is the simulator's own.
+        let room = rng.between(3, 5) as usize;
+        self.max_clients = Some(room + 1);
+        self.users = room * self.servers + rng.between(1, 2 * room as u64) as usize;
         self
     }
 }

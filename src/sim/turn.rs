@@ -110,6 +110,9 @@ impl Cluster {
                 None => self.close(pipe, 0),
             },
             Notice::Stop => node.handle(now, Input::Stop),
+            Notice::SpawnFailed(ticket) => {
+                node.handle(now, Input::SpawnFailed { ticket, why: "so it was drawn".to_owned() });
+            }
             Notice::Disk(answer) => node.handle(now, answer),
             Notice::Hashed(link, hashed) => node.handle(now, Input::Hashed(link, hashed)),
             Notice::Redirect(link, to) => {
@@ -272,6 +275,8 @@ impl Cluster {
                 }
                 Action::Close(link) => self.drop_sock(node, h, link),
                 Action::Dial { link, hostname, hello, .. } => self.dial(h, link, &hostname, hello),
+                Action::Spawn { ticket } => self.spawn(h, ticket),
+                Action::Retire => self.retire(h),
                 Action::Upgrade { link, .. } => {
                     let own = self.key(h);
                     match self.hosts[h].pipe_of(link) {

@@ -86,6 +86,21 @@ pub struct Announce {
     /// How it shares its clients; none if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offer: Option<Offer>,
+    /// It wants another server to be started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spawning: Option<Spawning>,
+    /// It was started by another one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spawned: bool,
+}
+
+/// See [`Announce::spawning`]. Of several the lowest goes on, and one that has begun before all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spawning {
+    /// When it was wanted, and by whom.
+    pub stamp: Generation,
+    /// It is being started.
+    pub started: bool,
 }
 
 /// What two servers must know to send each other clients. All pairs are registered users, then anonymous
