@@ -173,9 +173,9 @@ struct ServerArgs {
     /// After how long without a client a server that was started so ends, if the others have room
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
     retire: Duration,
-    /// This server was started by another: it ends by itself when it is not needed
-    #[arg(long)]
-    spawned: bool,
+    /// This server was started by another, which knows it by this number: it ends by itself when it is not needed
+    #[arg(long, value_name = "NUMBER")]
+    spawned: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -320,9 +320,7 @@ impl ServerArgs {
             ("--retire", ms(self.retire)),
             ("--max-clients", self.max_clients.unwrap_or(u64::MAX).to_string()),
         ];
-        let mut flags = vec!["--spawned".into()];
-        flags.extend(all.into_iter().flat_map(|(flag, value)| [flag.into(), value.into()]));
-        flags
+        all.into_iter().flat_map(|(flag, value)| [flag.into(), value.into()]).collect()
     }
 
     /// The folder of what outlives the server, if something does.

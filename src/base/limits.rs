@@ -28,8 +28,8 @@ pub struct Limits {
     pub max_clients: Option<u64>,
     /// Servers that may have been started because all were full, in the whole network; 0: this one starts none.
     pub spawn_max: usize,
-    /// This server was started so, and ends when it is not needed.
-    pub spawned: bool,
+    /// This server was started so, under that number, and ends when it is not needed.
+    pub spawned: Option<u64>,
     /// After how long without a client. Starting one takes a second, so a minute makes no burst wait twice.
     pub retire: Duration,
     /// How long a connection may take to log in; one that never does must not hold a descriptor.
@@ -57,7 +57,7 @@ impl Default for Limits {
             balance: true,
             max_clients: None,
             spawn_max: 0,
-            spawned: false,
+            spawned: None,
             retire: Duration::from_secs(60),
             login: Duration::from_secs(10),
             failed_logins: 10,

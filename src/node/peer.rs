@@ -41,8 +41,8 @@ pub(super) struct Peer {
     pub suspect: bool,
     /// It is about to stop: nobody is sent there.
     pub draining: bool,
-    /// It was started by another server.
-    pub spawned: bool,
+    /// See [`Announce::spawned`].
+    pub spawned: Option<u64>,
     /// Sessions it has.
     pub load: u64,
     /// It wants another server, and since when it says so.
@@ -85,7 +85,7 @@ impl Peer {
             heard_at: now,
             suspect: false,
             draining: false,
-            spawned: false,
+            spawned: None,
             load: 0,
             spawning: None,
             told: None,

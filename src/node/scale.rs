@@ -14,7 +14,6 @@ use super::balance::{Standing, have_to_spare, is_full};
 use super::peer::Peer;
 use super::{Action, Node, Timer};
 use crate::base::hlc::Generation;
-use crate::base::id::ServerId;
 use crate::base::limits::{SPAWN_ASK, SPAWN_REST, SPAWN_RETRY, SPAWN_RETRY_MAX, SPAWN_WAIT};
 use crate::base::time::Time;
 use crate::wire::peer::Spawning;
@@ -25,8 +24,6 @@ struct Attempt {
     said: Spawning,
     /// Until then it is asked about, or waited for.
     until: Time,
-    /// Spawned servers that were there before.
-    known: Vec<ServerId>,
 }
 
 /// How far a network is with its growing, as this server sees it.
@@ -121,12 +118,12 @@ impl Node {
     }
 
     /// Servers that were started as this file says, and are not about to end.
-    fn spawned(&self) -> impl Iterator<Item = ServerId> {
-        self.mesh.linked().filter(|(_, peer)| peer.spawned && !peer.draining).map(|(_, peer)| peer.server)
+    fn spawned(&self) -> impl Iterator<Item = &Peer> {
+        self.mesh.linked().map(|(_, peer)| peer).filter(|peer| peer.spawned.is_some() && !peer.draining)
     }
 
     fn ask_for_server(&mut self) {
-        let spawned = self.spawned().count() + usize::from(self.limits.spawned);
+        let spawned = self.spawned().count() + usize::from(self.limits.spawned.is_some());
         if spawned >= self.limits.spawn_max {
             if !std::mem::replace(&mut self.scale.is_told, true) {
                 log::warn!(
@@ -137,7 +134,7 @@ impl Node {
             return;
         }
         let said = Spawning { stamp: self.mesh.clock.draw(), started: false };
-        self.scale.attempt = Some(Attempt { said, until: self.now + SPAWN_ASK, known: Vec::new() });
+        self.scale.attempt = Some(Attempt { said, until: self.now + SPAWN_ASK });
         self.announce_all();
     }
 
@@ -155,7 +152,6 @@ impl Node {
         self.scale.last = Some((stamp, None));
         attempt.said.started = true;
         attempt.until = self.now + SPAWN_WAIT;
-        attempt.known = self.spawned().collect();
         self.scale.attempt = Some(attempt);
         self.actions.push_back(Action::Spawn { ticket: stamp.at.0 });
         self.announce_all();
@@ -163,7 +159,8 @@ impl Node {
 
     /// The newcomer is in when it has said how it stands.
     fn await_server(&mut self, attempt: Attempt) {
-        let newcomer = self.spawned().find(|server| !attempt.known.contains(server));
+        let ticket = attempt.said.stamp.at.0;
+        let newcomer = self.spawned().find(|peer| peer.spawned == Some(ticket)).map(|peer| peer.server);
         if let Some(server) = newcomer {
             log::info!("server {server:?} is the one that was started");
             self.counters.spawned += 1;
@@ -209,14 +206,15 @@ impl Node {
     /// highest id first, so that those who are left have room for all.
     pub(super) fn look_whether_to_retire(&mut self) {
         let now = self.now;
-        let is_free = self.limits.spawned && self.shares_clients() && self.spread.books.is_empty();
+        let is_free = self.limits.spawned.is_some() && self.shares_clients() && self.spread.books.is_empty();
         if !is_free || self.scale.attempt.is_some() || self.attempt_of_another().is_some() {
             self.scale.empty_since = None;
             return;
         }
         let since = *self.scale.empty_since.get_or_insert(now);
         let own = self.mesh.identity.server;
-        let goes_before = |peer: &Peer| peer.spawned && !peer.draining && peer.load == 0 && peer.server > own;
+        let goes_before =
+            |peer: &Peer| peer.spawned.is_some() && !peer.draining && peer.load == 0 && peer.server > own;
         if now.since(since) >= self.limits.retire
             && !self.mesh.linked().any(|(_, peer)| goes_before(peer))
             && self.standings().is_some_and(|others| have_to_spare(&others))
@@ -232,7 +230,7 @@ impl Node {
 
     /// A server that was started so and finds nobody to join is of no use.
     pub(super) fn expect_company(&mut self) {
-        if self.limits.spawned {
+        if self.limits.spawned.is_some() {
             self.scale.alone_until = Some(self.now + SPAWN_WAIT);
             self.timers.set(self.now + SPAWN_WAIT, Timer::Scale);
         }

@@ -52,15 +52,17 @@ impl Spawner {
         Spawner { spawn, secret, waker, failed: mpsc::channel() }
     }
 
-    fn command(&self) -> Command {
+    fn command(&self, ticket: u64) -> Command {
+        let number = [OsString::from("--spawned"), ticket.to_string().into()];
         let mut command = match &self.spawn {
             Spawn::Local(flags) => {
                 let mut command = Command::new(this_binary());
-                command.arg("server").args(flags);
+                command.arg("server").args(flags).args(number);
                 command
             }
             Spawn::Command(text, flags) => {
-                let flags: Vec<String> = flags.iter().map(|flag| quoted(&flag.to_string_lossy())).collect();
+                let flags = flags.iter().chain(&number).map(|flag| quoted(&flag.to_string_lossy()));
+                let flags: Vec<String> = flags.collect();
                 let mut command = Command::new("sh");
                 command.arg("-c").arg(text.replace("{args}", &flags.join(" ")));
                 command
@@ -74,7 +76,7 @@ impl Spawner {
 
     /// Starts one. A thread waits for its end.
     fn start(&self, ticket: u64) {
-        let (mut command, secret) = (self.command(), self.secret.clone());
+        let (mut command, secret) = (self.command(ticket), self.secret.clone());
         let (tell, waker) = (self.failed.0.clone(), Arc::clone(&self.waker));
         let work = move || {
             if let Err(why) = run(&mut command, &secret) {

@@ -75,8 +75,9 @@ pub(super) struct Host {
     pub admitted: Option<Time>,
     /// It was told to stop, and its process ends then.
     pub stop_by: Option<Time>,
-    /// The server that started it, if one did.
-    pub parent: Option<usize>,
+    /// The server that started it, if one did, and as what; and whether it ever was in touch with another.
+    pub parent: Option<(usize, u64)>,
+    pub has_joined: bool,
     /// It ends because it is not needed, and has.
     pub retires: bool,
     pub is_gone: bool,
@@ -128,7 +129,7 @@ impl Host {
 
 impl Cluster {
     /// Adds a server, which perhaps another one started, and starts it. Returns which it is.
-    pub fn add_host(&mut self, parent: Option<usize>) -> usize {
+    pub fn add_host(&mut self, parent: Option<(usize, u64)>) -> usize {
         let skew_ms = if self.has(Class::Skew) { self.rng.between(0, 10_000) as i64 - 5_000 } else { 0 };
         let disk = self.new_disk();
         self.hosts.push(Host {
@@ -147,6 +148,7 @@ impl Cluster {
             admitted: None,
             stop_by: None,
             parent,
+            has_joined: parent.is_none(),
             retires: false,
             is_gone: false,
         });
@@ -169,7 +171,7 @@ impl Cluster {
             announce: if balance { ms(1_000) } else { Duration::ZERO },
             max_clients: self.swarm.max_clients.map(|most| most as u64),
             spawn_max: if self.has(Class::Spawn) { SPAWN_MAX } else { 0 },
-            spawned: self.hosts[h].parent.is_some(),
+            spawned: self.hosts[h].parent.map(|(_, ticket)| ticket),
             retire: RETIRE,
             ..Limits::default()
         }
@@ -210,7 +212,7 @@ impl Cluster {
         self.hosts[h].boot = boot;
         self.tell(|| format!("server {h} starts, boot {boot}, stream {:?}", seeds.identity.stream));
         self.restore(h, &mut node, boot);
-        let parent = self.hosts[h].parent.filter(|_| is_first);
+        let parent = self.hosts[h].parent.filter(|_| is_first).map(|(parent, _)| parent);
         let any = if up.is_empty() { others.first() } else { Some(self.rng.choose(&up)) };
         if let Some(first) = parent.as_ref().or(any) {
             node.join(now, &hostname(*first), PORT);
@@ -230,7 +232,7 @@ impl Cluster {
 
     /// The simulator's own connection was closed, as the server's journal had a gap where it was.
     pub fn tap_again(&mut self, h: usize, pipe: PipeId) {
-        if self.pipes[pipe].owners[0] == Owner::Tap && self.has(Class::Small) {
+        if self.ledger.boots[self.hosts[h].boot].tap == Some(pipe) && self.has(Class::Small) {
             self.judge.mark("excused: an anonymous client in a gap of a journal");
             self.tap_anew(h);
         }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::cluster::Cluster;
-use super::host::Notice;
+use super::host::{Host, Notice};
 use super::schedule::{Event, ms};
 use super::swarm::Class;
 use crate::base::time::Time;
@@ -26,6 +26,13 @@ pub(super) struct Start {
     since: Time,
     /// It is up, but not linked to that one yet.
     host: Option<usize>,
+}
+
+impl Host {
+    /// Clients may come to it by themselves: where one is that has just been started, nobody knows before it joined.
+    pub fn is_known(&self) -> bool {
+        self.is_up() && self.has_joined
+    }
 }
 
 impl Cluster {
@@ -77,9 +84,9 @@ impl Cluster {
         }
         if good {
             self.judge.mark("a server was started");
-            let host = self.add_host(Some(by));
-            self.starts[i].host = Some(host);
-            return;
+            let mut start = self.starts.remove(i);
+            start.host = Some(self.add_host(Some((by, ticket))));
+            return self.starts.push(start);
         }
         self.starts.remove(i);
         self.judge.mark("a server did not start");

@@ -139,7 +139,7 @@ impl Cluster {
         if user.plan != plan || user.talk.is_some() || user.is_retired {
             return;
         }
-        let up: Vec<usize> = (0..self.hosts.len()).filter(|h| self.hosts[*h].is_up()).collect();
+        let up: Vec<usize> = (0..self.hosts.len()).filter(|h| self.hosts[*h].is_known()).collect();
         if up.is_empty() || self.awaits_name(u) {
             return self.come_later(u, 60, None);
         }

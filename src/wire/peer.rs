@@ -89,9 +89,9 @@ pub struct Announce {
     /// It wants another server to be started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spawning: Option<Spawning>,
-    /// It was started by another one.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub spawned: bool,
+    /// It was started by another one, for which this is its number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spawned: Option<u64>,
 }
 
 /// See [`Announce::spawning`]. Of several the lowest goes on, and one that has begun before all others.
