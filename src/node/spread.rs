@@ -178,7 +178,8 @@ impl Node {
 impl Node {
     /// The session has logged in: perhaps there is a better place for it, now or in a moment.
     pub(super) fn place(&mut self, link_id: LinkId) {
-        if !self.shares_clients() || self.mesh.peers.is_empty() {
+        // One that is alone may get company.
+        if !self.shares_clients() || (self.mesh.peers.is_empty() && self.limits.spawn_max == 0) {
             return;
         }
         if self.at(link_id).who == Who::Anonymous && self.spread.books.guest_arrived() {

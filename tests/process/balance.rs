@@ -1,6 +1,7 @@
 //! Servers that share their clients: plain sockets that go where they are sent.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
@@ -34,7 +35,7 @@ fn mesh(servers: usize, flags: &[&str]) -> Vec<Server> {
     all
 }
 
-fn place(line: &Value) -> SocketAddr {
+pub fn place(line: &Value) -> SocketAddr {
     assert_eq!((command(line), &line["hostname"]), ("REDIRECT", &json!("localhost")), "{line}");
     let port = line["port"].as_u64().and_then(|port| port.try_into().ok());
     (Ipv4Addr::LOCALHOST, port.expect("a port")).into()
@@ -42,10 +43,12 @@ fn place(line: &Value) -> SocketAddr {
 
 /// A client as the test sees it.
 #[derive(Default)]
-struct Seat {
+pub struct Seat {
     /// Where it is logged in.
-    at: Option<SocketAddr>,
-    sent_on: Vec<Instant>,
+    pub at: Option<SocketAddr>,
+    pub sent_on: Vec<Instant>,
+    /// The numbers it heard.
+    pub heard: Vec<u64>,
     /// It is to go, or has gone.
     leaves: bool,
     socket: Option<TcpStream>,
@@ -55,7 +58,7 @@ struct Seat {
 struct Door(Mutex<SocketAddr>);
 
 /// Registered clients, each in a thread of its own.
-struct Crowd {
+pub struct Crowd {
     seats: Arc<(Mutex<Vec<Seat>>, Condvar)>,
     door: Arc<Door>,
     threads: Vec<JoinHandle<()>>,
@@ -63,41 +66,63 @@ struct Crowd {
 
 impl Crowd {
     /// So many clients that register at the same server.
-    fn knock(door: SocketAddr, clients: usize) -> Crowd {
-        let seats: Vec<Seat> = (0..clients).map(|_| Seat::default()).collect();
-        let seats = Arc::new((Mutex::new(seats), Condvar::new()));
+    pub fn knock(door: SocketAddr, clients: usize) -> Crowd {
+        let seats = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
         let door = Arc::new(Door(Mutex::new(door)));
-        let client = |me| {
-            let (seats, door) = (Arc::clone(&seats), Arc::clone(&door));
-            thread::spawn(move || live(me, &seats, &door))
-        };
-        let threads = (0..clients).map(client).collect();
-        Crowd { seats, door, threads }
+        let mut crowd = Crowd { seats, door, threads: Vec::new() };
+        (0..clients).for_each(|_| crowd.one_more());
+        crowd
+    }
+
+    pub fn one_more(&mut self) {
+        let me = self.threads.len();
+        self.lock().push(Seat::default());
+        let (seats, door) = (Arc::clone(&self.seats), Arc::clone(&self.door));
+        self.threads.push(thread::spawn(move || live(me, &seats, &door)));
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Seat>> {
         self.seats.0.lock().expect("no client failed")
     }
 
-    /// Waits until `clients` are in, evenly on these servers.
-    fn is_even(&self, servers: &[Server], clients: usize, when: &str) {
+    /// One of them says a number.
+    pub fn say(&self, who: usize, n: u64) {
+        let pair = crate::stage::pair(&format!("user{who}"));
+        let line = format!("{{\"command\":\"ACTIVITY_MESSAGE\",{pair},\"activity\":{{\"n\":{n}}}}}\n");
+        let all = self.lock();
+        let mut socket = all[who].socket.as_ref().expect("it is in");
+        socket.write_all(line.as_bytes()).expect("the server takes what a client says");
+    }
+
+    /// How many are in on each server.
+    pub fn places(seats: &[Seat]) -> BTreeMap<SocketAddr, usize> {
+        let mut places = BTreeMap::new();
+        seats.iter().filter_map(|seat| seat.at).for_each(|at| *places.entry(at).or_default() += 1);
+        places
+    }
+
+    /// Waits until they are as they should be.
+    pub fn wait_until(&self, when: &str, is_so: impl Fn(&[Seat]) -> bool) {
         let until = Instant::now() + EVEN_WITHIN;
         let mut seats = self.lock();
-        loop {
-            let mut loads: BTreeMap<SocketAddr, usize> =
-                servers.iter().map(|server| (server.address(), 0)).collect();
-            let places = seats.iter().filter(|seat| !seat.leaves).filter_map(|seat| seat.at);
-            places.for_each(|at| *loads.entry(at).or_default() += 1);
+        while !is_so(&seats) {
+            let left = until.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "{when}: not within {EVEN_WITHIN:?}: {:?}", Crowd::places(&seats));
+            seats = self.seats.1.wait_timeout(seats, left).expect("no client failed").0;
+        }
+    }
+
+    /// Waits until `clients` are in, evenly on these servers.
+    fn is_even(&self, servers: &[Server], clients: usize, when: &str) {
+        self.wait_until(when, |seats| {
+            let mut loads = Crowd::places(seats);
+            for server in servers {
+                loads.entry(server.address()).or_default();
+            }
             let (most, least) = (loads.values().max().copied(), loads.values().min().copied());
             let is_even = most.unwrap_or_default() - least.unwrap_or_default() <= 1;
-            if is_even && loads.len() == servers.len() && loads.values().sum::<usize>() == clients {
-                return;
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "{when}: not even within {EVEN_WITHIN:?}: {loads:?}");
-            let (again, _) = self.seats.1.wait_timeout(seats, left).expect("no client failed");
-            seats = again;
-        }
+            is_even && loads.len() == servers.len() && loads.values().sum::<usize>() == clients
+        });
     }
 
     /// So many go, all of one server first.
@@ -108,6 +133,7 @@ impl Crowd {
         for i in order {
             if n > 0 && !seats[i].leaves {
                 seats[i].leaves = true;
+                seats[i].at = None;
                 n -= 1;
                 if let Some(socket) = &seats[i].socket {
                     // One that is on its way sees it there.
@@ -129,7 +155,7 @@ impl Crowd {
         seats.iter().map(|seat| seat.sent_on.len()).sum()
     }
 
-    fn end(self) {
+    pub fn end(self) {
         self.leave(usize::MAX);
         for thread in self.threads {
             thread.join().expect("the client was always served");
@@ -148,14 +174,20 @@ fn live(me: usize, seats: &(Mutex<Vec<Seat>>, Condvar), door: &Door) {
     loop {
         let mut all = seats.0.lock().expect("no client failed");
         let seat = &mut all[me];
-        seat.at = Some(at);
-        seat.socket = Some(talker.socket().try_clone().expect("a descriptor"));
         if seat.leaves {
             return;
         }
+        seat.at = Some(at);
+        seat.socket = Some(talker.socket().try_clone().expect("a descriptor"));
         drop(all);
         seats.1.notify_all();
-        let heard = talker.hear_or_end();
+        let mut heard = talker.hear_or_end();
+        while let Some(line) = heard.as_ref().filter(|line| command(line) == "ACTIVITY_BROADCAST") {
+            let n = line["activity"]["n"].as_u64().expect("a number");
+            seats.0.lock().expect("no client failed")[me].heard.push(n);
+            seats.1.notify_all();
+            heard = talker.hear_or_end();
+        }
         let mut all = seats.0.lock().expect("no client failed");
         all[me].at = None;
         if all[me].leaves {

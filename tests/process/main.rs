@@ -13,6 +13,7 @@ mod crowd;
 mod drain;
 mod faults;
 mod full;
+mod growth;
 mod hostile;
 mod intruders;
 mod kept;
