@@ -59,6 +59,9 @@ by -lh. A server that cannot join serves its clients, and goes on trying.
 Sizes are bytes and may end in K, M or G (times 1024). Durations are seconds, or like 500ms, 10m, 1h. The \
 flags -lp, -lh, -rp and -rh may be written with one dash.
 
+With --max-clients a network that is full starts another server by itself, which ends when it is not needed; see \
+--spawn. Until it is there, who comes is let in all the same.
+
 The log goes to standard error; RUST_LOG=debug shows more of it, RUST_LOG=warn less. SIGUSR1 logs what was \
 counted. SIGTERM and SIGINT stop the server. It drains: its clients are sent to the other servers (REDIRECT), which \
 takes --drain at most, and lose nothing; so a network is restarted one server after the other. Without another \

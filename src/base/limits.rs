@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 /// The bounds that can be set when a server starts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one line from a client, without its line end, and of the broadcast made from it.
     /// Existing clients send up to 200 kB and take lines of 1 MB.

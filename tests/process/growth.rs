@@ -67,10 +67,15 @@ fn twenty_three_clients_of_servers_for_five_get_five_servers_which_end_when_all_
     assert_eq!(servers.len(), 5, "{servers:?}");
     // This test gave the first one its secret so.
     let others = servers.iter().filter(|(id, _)| *id != first.process.id());
-    assert!(others.clone().all(|(_, line)| !line.contains(SECRET) && line.contains("--spawned")), "{servers:?}");
+    assert!(
+        others.clone().all(|(_, line)| !line.contains(SECRET) && line.contains("--spawned")),
+        "{servers:?}"
+    );
     for who in 0..23 {
         crowd.say(who, who as u64);
-        crowd.wait_until("all hear it", |seats| seats.iter().all(|seat| seat.heard.last() == Some(&(who as u64))));
+        crowd.wait_until("all hear it", |seats| {
+            seats.iter().all(|seat| seat.heard.last() == Some(&(who as u64)))
+        });
     }
     crowd.wait_until("nobody hears anything else", |seats| {
         seats.iter().all(|seat| seat.heard.iter().copied().eq(0..23))
@@ -79,8 +84,13 @@ fn twenty_three_clients_of_servers_for_five_get_five_servers_which_end_when_all_
     for _ in 1..5 {
         first.process.errors.line_with("is removed");
     }
-    let left = fs::read_dir(home.data()).expect("it is there").map(|entry| entry.expect("a name").file_name());
-    assert_eq!(left.collect::<Vec<_>>(), [first.port.to_string().as_str()], "what has retired leaves nothing");
+    let left =
+        fs::read_dir(home.data()).expect("it is there").map(|entry| entry.expect("a name").file_name());
+    assert_eq!(
+        left.collect::<Vec<_>>(),
+        [first.port.to_string().as_str()],
+        "what has retired leaves nothing"
+    );
     // Who has removed its folder is about to end.
     while home.servers().len() > 1 {
         std::thread::yield_now();

@@ -103,3 +103,33 @@ fn totals_make_lost_and_repeated_announces_harmless() {
     inflow.arrive();
     assert_eq!(inflow.arrived(), 4, "what was given up does not count twice");
 }
+
+#[test]
+fn a_network_is_full_when_one_is_above_its_most_and_none_has_room() {
+    let one = |load, expected, most| Standing { load, expected, most };
+    for (all, wanted) in [
+        (vec![one(5, 0, Some(5))], false),
+        (vec![one(6, 0, Some(5))], true),
+        (vec![one(6, 0, Some(5)), one(4, 0, Some(5))], false),
+        (vec![one(6, 0, Some(5)), one(4, 1, Some(5))], true),
+        (vec![one(6, 0, Some(5)), one(9, 0, None)], false),
+        (vec![one(5, 0, Some(5)), one(5, 1, Some(5))], false),
+    ] {
+        assert_eq!(is_full(&all), wanted, "{all:?}");
+    }
+}
+
+#[test]
+fn a_fifth_of_the_others_places_must_be_free_before_one_ends() {
+    let one = |load, expected, most| Standing { load, expected, most };
+    for (all, wanted) in [
+        (vec![], false),
+        (vec![one(8, 0, Some(10))], true),
+        (vec![one(8, 1, Some(10))], false),
+        (vec![one(10, 0, Some(10)), one(6, 0, Some(10))], true),
+        (vec![one(4, 0, Some(5)), one(u64::MAX, 1, None)], false),
+        (vec![one(4, 0, Some(5)), one(1_000, 0, None)], true),
+    ] {
+        assert_eq!(have_to_spare(&all), wanted, "{all:?}");
+    }
+}
