@@ -249,6 +249,7 @@ impl Net {
                     self.nodes[i].as_mut().unwrap().handle(now, input);
                 }
                 Action::Read { .. } | Action::Commit { .. } => unreachable!("there is no disk"),
+                Action::Spawn { .. } | Action::Retire => unreachable!("no server is started"),
                 Action::Measure(session) => {
                     let unacknowledged = self.ends.get(&(i, session)).map_or(0, |end| end.unacknowledged);
                     let input = Input::Confirmed { session, unacknowledged };

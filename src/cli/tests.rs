@@ -1,4 +1,5 @@
 use super::*;
+use crate::server::Spawn;
 use clap::CommandFactory;
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {

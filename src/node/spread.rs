@@ -345,20 +345,18 @@ impl Node {
         if !self.limits.balance {
             return;
         }
-        let Some(user) = self.sessions.claims.get(&release.generation).map(|claim| claim.user) else {
-            return;
-        };
+        let server = self.mesh.get(from).map(|peer| peer.server);
+        let Some(claim) = self.sessions.claims.get_mut(&release.generation) else { return };
+        if release.sent_away {
+            claim.sent_by = server;
+        }
+        let user = claim.user;
         if !release.entries.is_empty() {
             self.note_stored(user, from);
         }
         let Some(left) = release.spared_ms.map(Duration::from_millis) else { return };
         let (until, _) = self.spread.spared.entry(user).or_default();
         *until = (*until).max(self.now + left.min(SPARED));
-        if release.sent_away
-            && let Some(server) = self.mesh.get(from).map(|peer| peer.server)
-        {
-            self.spread.books.arrived(server, USERS);
-        }
     }
 
     /// A peer has said that it keeps a name.

@@ -130,9 +130,13 @@ impl Disk {
 }
 
 impl Server {
-    /// Removes what this server alone kept: the others have it all, and none will start in this folder again.
-    pub(super) fn remove_disk(&mut self) {
-        let Some(disk) = self.disk.take() else { return };
+    /// Removes what this server alone kept, if it retired in good order: the others have it all, and none will start
+    /// in this folder again.
+    pub(super) fn leave_nothing(&mut self) {
+        let Some(disk) = self.disk.take_if(|_| self.retires && self.node.links() == 0 && self.node.is_kept())
+        else {
+            return;
+        };
         let folder = disk.folder.clone();
         drop(disk);
         match std::fs::remove_dir_all(&folder) {

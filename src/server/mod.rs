@@ -121,10 +121,7 @@ impl Server {
         let secret = options.secret.obtain(options.join.is_some()).map_err(StartError::Secret)?;
         let keys = Keys::derive(&secret).map_err(StartError::Secret)?;
         let credentials = Credentials::new(&keys).map_err(StartError::Secret)?;
-        // Who starts no servers forgets it here.
-        let spawner = options.spawn.as_ref();
-        let spawner =
-            spawner.map(|spawn| Spawner::new(spawn, &options.hostname, port, secret, waker.clone()));
+        let spawner = Spawner::new(options, port, secret, &waker);
         let mut node = Node::new(options.limits.clone(), &seeds(&keys, &credentials)?);
         log::info!("this is server {} at {}:{port}", credentials.id, options.hostname);
         node.introduce(&options.hostname, port);
@@ -179,9 +176,7 @@ impl Server {
             self.turn(&events);
         }
         report(self.node.counters());
-        if self.retires && !self.is_busy() {
-            self.remove_disk();
-        }
+        self.leave_nothing();
         Ok(())
     }
 
@@ -284,10 +279,7 @@ impl Server {
                 Action::Dial { link, hostname, port, hello } => self.dial(link, &hostname, port, hello),
                 Action::Upgrade { link, hello } => self.upgrade(link, hello),
                 Action::Spawn { ticket } => self.spawn(ticket),
-                Action::Retire => {
-                    self.retires = true;
-                    self.stop();
-                }
+                Action::Retire => self.retire(),
             }
         }
         any

@@ -15,7 +15,7 @@ use std::thread;
 use mio::Waker;
 use zeroize::Zeroizing;
 
-use super::{Server, sys};
+use super::{Options, Server, sys};
 use crate::node::Input;
 
 /// How another server is started.
@@ -27,29 +27,32 @@ pub enum Spawn {
     Command(String, Vec<OsString>),
 }
 
+/// The ticket of what did not start, or ended with an error, and how.
+type Failure = (u64, String);
+
 /// What starts them.
 pub(super) struct Spawner {
     spawn: Spawn,
     secret: Zeroizing<Vec<u8>>,
     waker: Arc<Waker>,
-    /// Which did not start, or ended with an error, and how.
-    failed: (Sender<(u64, String)>, Receiver<(u64, String)>),
+    tell: Sender<Failure>,
+    failed: Receiver<Failure>,
 }
 
 impl Spawner {
-    /// Starts servers that join the one at `hostname` and `port`.
+    /// What starts servers that join this one, which listens on `port`. Without it the secret is wiped here.
     pub fn new(
-        spawn: &Spawn,
-        hostname: &str,
+        options: &Options,
         port: u16,
         secret: Zeroizing<Vec<u8>>,
-        waker: Arc<Waker>,
-    ) -> Spawner {
-        let joins = ["-rh".into(), hostname.into(), "-rp".into(), port.to_string().into()];
-        let mut spawn = spawn.clone();
+        waker: &Arc<Waker>,
+    ) -> Option<Spawner> {
+        let mut spawn = options.spawn.clone()?;
+        let joins = ["-rh".into(), (&options.hostname).into(), "-rp".into(), port.to_string().into()];
         let (Spawn::Local(flags) | Spawn::Command(_, flags)) = &mut spawn;
         flags.extend(joins);
-        Spawner { spawn, secret, waker, failed: mpsc::channel() }
+        let (tell, failed) = mpsc::channel();
+        Some(Spawner { spawn, secret, waker: waker.clone(), tell, failed })
     }
 
     fn command(&self, ticket: u64) -> Command {
@@ -77,7 +80,7 @@ impl Spawner {
     /// Starts one. A thread waits for its end.
     fn start(&self, ticket: u64) {
         let (mut command, secret) = (self.command(ticket), self.secret.clone());
-        let (tell, waker) = (self.failed.0.clone(), Arc::clone(&self.waker));
+        let (tell, waker) = (self.tell.clone(), Arc::clone(&self.waker));
         let work = move || {
             if let Err(why) = run(&mut command, &secret) {
                 // Both fail only when the loop is gone.
@@ -87,7 +90,7 @@ impl Spawner {
         };
         let begun = thread::Builder::new().name("spawn".to_owned()).stack_size(STACK).spawn(work);
         if let Err(error) = begun {
-            let _ = self.failed.0.send((ticket, format!("no thread can be started: {error}")));
+            let _ = self.tell.send((ticket, format!("no thread can be started: {error}")));
             let _ = self.waker.wake();
         }
     }
@@ -141,10 +144,16 @@ impl Server {
         }
     }
 
+    /// This server is not needed any more.
+    pub(super) fn retire(&mut self) {
+        self.retires = true;
+        self.stop();
+    }
+
     /// What was started and ended with an error.
     pub(super) fn take_failed_spawns(&mut self) {
         while let Some((ticket, why)) =
-            self.spawner.as_ref().and_then(|spawner| spawner.failed.1.try_recv().ok())
+            self.spawner.as_ref().and_then(|spawner| spawner.failed.try_recv().ok())
         {
             self.node.handle(self.now, Input::SpawnFailed { ticket, why });
         }

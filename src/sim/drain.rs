@@ -9,7 +9,7 @@ use super::host::{Host, Notice};
 use super::ledger::MessageId;
 use super::pipe::PipeId;
 use crate::base::limits::{STOP, STOP_PEERS};
-use crate::node::Node;
+use crate::node::{Input, Node};
 
 /// Sending clients away takes no longer than until who does not go is closed, and a little.
 pub(super) const DRAIN: Duration = Duration::from_secs(7);
@@ -33,7 +33,7 @@ impl Cluster {
         let boot = self.hosts[h].boot;
         self.ledger.boots[boot].drained = Some(self.now());
         self.hosts[h].stop_by = Some(self.now() + DRAIN + STOP + STOP_PEERS);
-        self.hosts[h].inbox.push(Notice::Stop);
+        self.hosts[h].inbox.push(Notice::Input(Input::Stop));
         self.wake(h);
     }
 

@@ -30,13 +30,10 @@ pub(super) enum Notice {
     /// A dialled connection stands.
     Dialled(LinkId, PipeId),
     Hashed(LinkId, Hashed),
-    /// What the disk's worker answers.
-    Disk(Input),
+    /// What the disk's worker answers, SIGTERM, or a start that failed.
+    Input(Input),
     /// The workload sends a client to another server.
     Redirect(LinkId, usize),
-    /// SIGTERM.
-    Stop,
-    SpawnFailed(u64),
 }
 
 /// The shell's part of a link.

@@ -8,6 +8,7 @@ use super::host::{Host, Notice};
 use super::schedule::{Event, ms};
 use super::swarm::Class;
 use crate::base::time::Time;
+use crate::node::Input;
 
 /// Servers that may be started.
 pub(super) const SPAWN_MAX: usize = 4;
@@ -92,7 +93,8 @@ impl Cluster {
         self.judge.mark("a server did not start");
         self.tell(|| format!("what server {by} started does not start"));
         if self.hosts[by].is_up() && self.hosts[by].boot == boot {
-            self.hosts[by].inbox.push(Notice::SpawnFailed(ticket));
+            let why = "so it was drawn".to_owned();
+            self.hosts[by].inbox.push(Notice::Input(Input::SpawnFailed { ticket, why }));
             self.wake(by);
         }
     }

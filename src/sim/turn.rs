@@ -109,11 +109,7 @@ impl Cluster {
                 }
                 None => self.close(pipe, 0),
             },
-            Notice::Stop => node.handle(now, Input::Stop),
-            Notice::SpawnFailed(ticket) => {
-                node.handle(now, Input::SpawnFailed { ticket, why: "so it was drawn".to_owned() });
-            }
-            Notice::Disk(answer) => node.handle(now, answer),
+            Notice::Input(input) => node.handle(now, input),
             Notice::Hashed(link, hashed) => node.handle(now, Input::Hashed(link, hashed)),
             Notice::Redirect(link, to) => {
                 self.judge.mark("a user was sent to another server");

@@ -272,6 +272,7 @@ impl Net {
                     self.node(i).handle(now, input);
                 }
                 Action::Read { .. } | Action::Commit { .. } => unreachable!("there is no disk"),
+                Action::Spawn { .. } | Action::Retire => unreachable!("no server is started"),
                 Action::Measure(session) => {
                     self.node(i).handle(now, Input::Confirmed { session, unacknowledged: 0 });
                 }
