@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::link::{Link, Phase};
 use super::mesh::PeerId;
 use super::{Action, Node, Timer};
 use crate::base::id::{LinkId, ServerId};
-use crate::base::limits::{HANDSHAKE, REDIAL_FORGET, REDIAL_MAX, REDIAL_MIN, SERVERS_MAX};
+use crate::base::limits::{FIRST_SYNC, HANDSHAKE, REDIAL_FORGET, REDIAL_MAX, REDIAL_MIN, SERVERS_MAX};
 use crate::base::time::Time;
 use crate::wire::peer::{Announce, Known, PeerMessage};
 
@@ -71,7 +72,7 @@ impl Node {
     pub fn join(&mut self, now: Time, hostname: &str, port: u16) {
         self.now = now;
         self.add_target(hostname.to_owned(), port, None, true);
-        self.await_first_sync();
+        self.await_first_sync(FIRST_SYNC);
         self.expect_company();
     }
 
@@ -84,11 +85,11 @@ impl Node {
     /// Dials an address that was met before this boot.
     pub(super) fn remember(&mut self, hostname: &str, port: u16) {
         self.add_target(hostname.to_owned(), port, None, false);
-        self.await_first_sync();
+        self.await_first_sync(FIRST_SYNC);
     }
 
-    fn await_first_sync(&mut self) {
-        let until = self.now + crate::base::limits::FIRST_SYNC;
+    pub(super) fn await_first_sync(&mut self, wait: Duration) {
+        let until = self.now + wait;
         self.membership.unsynced_until = Some(until);
         self.timers.set(until, Timer::FirstSync);
     }

@@ -13,8 +13,7 @@
 use super::balance::{Standing, have_to_spare, is_full};
 use super::peer::Peer;
 use super::{Action, Node, Timer};
-use crate::base::hlc::Generation;
-use crate::base::limits::{SPAWN_ASK, SPAWN_REST, SPAWN_RETRY, SPAWN_RETRY_MAX, SPAWN_WAIT};
+use crate::base::limits::{FIRST_SYNC, SPAWN_ASK, SPAWN_REST, SPAWN_RETRY, SPAWN_RETRY_MAX, SPAWN_WAIT};
 use crate::base::time::Time;
 use crate::wire::peer::Spawning;
 
@@ -30,8 +29,8 @@ struct Attempt {
 #[derive(Debug, Default)]
 pub(super) struct Scale {
     attempt: Option<Attempt>,
-    /// The last one that was waited for, and when it came to its good end.
-    last: Option<(Generation, Option<Time>)>,
+    /// The last one that was started, and when.
+    last: Option<(u64, Time)>,
     failures: u32,
     /// Nothing is begun before.
     rest_until: Time,
@@ -50,7 +49,7 @@ pub(super) struct Scale {
 impl Node {
     /// What peers are told.
     pub(super) fn spawning(&self) -> Option<Spawning> {
-        self.scale.attempt.as_ref().map(|attempt| attempt.said)
+        self.scale.attempt.as_ref().filter(|_| self.shares_clients()).map(|attempt| attempt.said)
     }
 
     /// Whether all servers that are reached have as many clients as they should, and one has more.
@@ -141,15 +140,10 @@ impl Node {
     fn start_server(&mut self, mut attempt: Attempt) {
         let stamp = attempt.said.stamp;
         log::info!("all servers are full: another is started");
-        if self
-            .scale
-            .last
-            .take()
-            .is_some_and(|(_, good_at)| good_at.is_some_and(|at| self.now.since(at) >= SPAWN_WAIT))
-        {
+        if self.now.since(self.scale.rest_until) >= SPAWN_RETRY_MAX {
             self.scale.failures = 0;
         }
-        self.scale.last = Some((stamp, None));
+        self.scale.last = Some((stamp.at.0, self.now));
         attempt.said.started = true;
         attempt.until = self.now + SPAWN_WAIT;
         self.scale.attempt = Some(attempt);
@@ -164,7 +158,6 @@ impl Node {
         if let Some(server) = newcomer {
             log::info!("server {server:?} is the one that was started");
             self.counters.spawned += 1;
-            self.scale.last = Some((attempt.said.stamp, Some(self.now)));
             self.scale.rest_until = self.now + SPAWN_REST;
             self.announce_all();
         } else if self.now >= attempt.until {
@@ -174,11 +167,10 @@ impl Node {
         }
     }
 
-    /// The shell could not start a server, or it ended at once.
+    /// The shell could not start a server, or it ended with an error: soon, or that is its own business.
     pub(super) fn on_spawn_failed(&mut self, ticket: u64, why: &str) {
-        let Some((_, good_at)) = self.scale.last.filter(|(stamp, _)| stamp.at.0 == ticket) else { return };
-        let is_awaited = self.scale.attempt.as_ref().is_some_and(|attempt| attempt.said.stamp.at.0 == ticket);
-        if is_awaited || good_at.is_some_and(|at| self.now.since(at) < SPAWN_WAIT) {
+        let is_new = |at: Time| self.now.since(at) < SPAWN_WAIT;
+        if self.scale.last.is_some_and(|(last, at)| last == ticket && is_new(at)) {
             self.spawn_failed(why);
         }
     }
@@ -194,9 +186,8 @@ impl Node {
         self.scale.failures += 1;
         self.scale.last = None;
         self.scale.rest_until = self.now + wait;
-        if self.scale.attempt.take_if(|attempt| attempt.said.started).is_some() {
-            self.announce_all();
-        }
+        self.scale.attempt = None;
+        self.announce_all();
     }
 }
 
@@ -233,6 +224,14 @@ impl Node {
         if self.limits.spawned.is_some() {
             self.scale.alone_until = Some(self.now + SPAWN_WAIT);
             self.timers.set(self.now + SPAWN_WAIT, Timer::Scale);
+            self.await_first_sync(SPAWN_WAIT);
+        }
+    }
+
+    /// Another server is there. So long nobody was let in: no client can have heard of this server.
+    pub(super) fn has_company(&mut self) {
+        if self.scale.alone_until.take().is_some() && self.membership.unsynced_until.is_some() {
+            self.await_first_sync(FIRST_SYNC);
         }
     }
 
@@ -240,7 +239,7 @@ impl Node {
         if self.scale.alone_until.take_if(|until| *until <= self.now).is_none() {
             return;
         }
-        if self.counters.peers_joined == 0 && self.load() == 0 {
+        if self.load() == 0 {
             log::warn!(
                 "no server could be joined within {} s, and nobody is here: this server ends",
                 SPAWN_WAIT.as_secs()

@@ -170,6 +170,7 @@ impl Node {
         self.spread.books.hear(self.now, server, offer);
         self.load_changed();
         self.look_round();
+        self.has_company();
         self.look_for_room();
     }
 }
