@@ -114,6 +114,7 @@ impl Crowd {
 
     /// Waits until `clients` are in, evenly on these servers.
     fn is_even(&self, servers: &[Server], clients: usize, when: &str) {
+        let since = Instant::now();
         self.wait_until(when, |seats| {
             let mut loads = Crowd::places(seats);
             for server in servers {
@@ -123,6 +124,7 @@ impl Crowd {
             let is_even = most.unwrap_or_default() - least.unwrap_or_default() <= 1;
             is_even && loads.len() == servers.len() && loads.values().sum::<usize>() == clients
         });
+        println!("{when}: even after {:?}", since.elapsed());
     }
 
     /// So many go, all of one server first.
