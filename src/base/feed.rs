@@ -72,6 +72,11 @@ impl Feed {
         self.runs.clear();
     }
 
+    /// Bytes of the ring.
+    pub fn capacity(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The offset behind the last frame: what is appended next starts here.
     pub fn tail(&self) -> Offset {
         self.tail

@@ -260,6 +260,9 @@ pub const PREV_WAIT: Duration = Duration::from_secs(2);
 pub const PENDING_BYTES: usize = 16 << 20;
 /// How long a request for a part of a stream may bring nothing before another peer is asked.
 pub const FETCH_WAIT: Duration = Duration::from_millis(300);
+/// How long frames that no linked server has are waited for while a server that was met is not linked: about as
+/// long as it takes to have all links again after a cut.
+pub const LOST_WAIT: Duration = Duration::from_secs(7);
 /// Bytes kept ready for one peer's socket; more is made when these are gone.
 pub const PEER_OUT_BYTES: usize = 256 << 10;
 /// How long LOGIN_SUCCESS waits for the first answer to its claim.

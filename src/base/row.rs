@@ -5,8 +5,6 @@
 pub enum Table {
     /// What the server is: few rows.
     Meta,
-    /// Other servers.
-    Peers,
     /// Registered names.
     Names,
     /// Sessions, and what is owed.
@@ -15,7 +13,7 @@ pub enum Table {
 
 impl Table {
     /// All of them, in the order in which their rows are found.
-    pub const ALL: [Table; 4] = [Table::Meta, Table::Peers, Table::Names, Table::Sessions];
+    pub const ALL: [Table; 3] = [Table::Meta, Table::Names, Table::Sessions];
 }
 
 /// A row's table, its key, and its value; without one the row goes.

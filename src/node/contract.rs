@@ -112,14 +112,13 @@ pub enum Action {
         /// Bytes at most.
         length: usize,
     },
-    /// Change rows on disk; answer with [`Input::Committed`].
+    /// Change rows on disk, all or none; answer with [`Input::Committed`] when they are certain to survive the
+    /// machine's end.
     Commit {
         /// Comes back with the answer.
         ticket: u64,
         /// Which rows.
         rows: Vec<Row>,
-        /// Only when they are certain to survive the machine's end it is done.
-        durable: bool,
     },
     /// Start another server that joins this one; answer with [`Input::SpawnFailed`] if that fails.
     Spawn {

@@ -35,6 +35,8 @@ pub(super) struct Delivery {
     pub(super) asked: BTreeMap<Offset, Vec<LinkId>>,
     /// Links that took a full write and are owed more: their next comes after everybody else's.
     later: Vec<LinkId>,
+    /// The feed's end when all links had last been written to.
+    pub(super) turn_from: Offset,
 }
 
 impl Delivery {
@@ -48,7 +50,19 @@ impl Delivery {
             trailing: BinaryHeap::new(),
             asked: BTreeMap::new(),
             later: Vec::new(),
+            turn_from: 0,
         }
+    }
+
+    /// Bytes that this turn may still append. More than half a ring between two flushes would be gone from it
+    /// before the journal, and readers that keep up, had it.
+    pub fn room(&self) -> usize {
+        (self.feed.capacity() / 2).saturating_sub((self.feed.tail() - self.turn_from) as usize)
+    }
+
+    /// True when clients have filled their half of that.
+    pub fn is_turn_full(&self) -> bool {
+        self.room() < self.feed.capacity() / 4
     }
 
     /// A turn begins: those put off have their turn again.
@@ -111,6 +125,7 @@ impl Node {
                 return Some(link_id);
             }
             if self.delivery.queue.is_empty() {
+                self.delivery.turn_from = self.delivery.feed.tail();
                 return None;
             }
         }

@@ -37,7 +37,27 @@ impl Node {
             self.expose();
             self.await_second_copy();
         }
+        if self.delivery.is_turn_full() {
+            (self.relay.full, self.relay.more) = (true, true);
+        }
         self.line = line;
+    }
+
+    /// A turn begins: what the last one had no room for is applied, and clients are read again.
+    pub(super) fn take_more(&mut self) {
+        if std::mem::take(&mut self.relay.more) {
+            self.expose();
+            self.progress();
+            self.read_again();
+        }
+    }
+
+    fn read_again(&mut self) {
+        let waiting = self.relay.streams[OWN].pending_bytes();
+        if self.relay.full && waiting < UNEXPOSED_BYTES / 2 && !self.delivery.is_turn_full() {
+            self.relay.full = false;
+            self.actions.push_back(Action::ResumeAll);
+        }
     }
 
     /// Own messages may have waited long enough for a second copy.
@@ -81,6 +101,10 @@ impl Node {
         let before = own.applied();
         let waited = self.relay.accepted.front().is_some_and(|(_, at)| *at < self.now);
         while own.applied() < upto && own.next().is_some() {
+            if own.next_bytes() > self.delivery.room() {
+                self.relay.more = true;
+                break;
+            }
             own.apply(&mut self.delivery.feed);
         }
         let applied = own.applied();
@@ -90,10 +114,7 @@ impl Node {
         while self.relay.accepted.front().is_some_and(|(seq, _)| *seq <= applied) {
             self.relay.accepted.pop_front();
         }
-        if self.relay.full && self.relay.streams[OWN].pending_bytes() < UNEXPOSED_BYTES / 2 {
-            self.relay.full = false;
-            self.actions.push_back(Action::ResumeAll);
-        }
+        self.read_again();
         self.draw_lines();
         self.progress();
     }
@@ -141,8 +162,7 @@ impl Node {
         } else {
             stream.hold(data.line, data.prev().collect());
         }
-        stream.gone.clear();
-        stream.gone_first = u64::MAX;
+        stream.forget_gone();
         let held = stream.held();
         if stream.wanted <= held {
             stream.request = None;
@@ -178,6 +198,13 @@ impl Node {
                     return any;
                 }
                 self.counters.prev_unmet += 1;
+            }
+            if self.relay.streams[i].next_bytes() > self.delivery.room() {
+                self.relay.more = true;
+                if !self.relay.blocked.contains(&i) {
+                    self.relay.blocked.push(i);
+                }
+                return any;
             }
             self.relay.streams[i].apply(&mut self.delivery.feed);
             any = true;
@@ -229,6 +256,8 @@ impl Node {
             peer.next = peer.acked + 1;
             self.relay.copied = self.relay.copied.max(peer.acked);
         }
+        // Perhaps it has what all others lack.
+        self.relay.streams.iter_mut().for_each(|stream| stream.gone_since = None);
         self.on_held(from, all);
         self.expose();
     }

@@ -5,7 +5,7 @@ use super::relay::OWN;
 use super::stream::Request;
 use super::{Node, Timer};
 use crate::base::id::StreamId;
-use crate::base::limits::FETCH_WAIT;
+use crate::base::limits::{FETCH_WAIT, LOST_WAIT};
 use crate::wire::peer::{Fetch, PeerMessage};
 
 impl Node {
@@ -18,7 +18,7 @@ impl Node {
             return;
         }
         s.wanted = s.wanted.max(upto);
-        if s.request.is_none() {
+        if s.request.is_none() && s.gone_since.is_none() {
             let hint = hint.and_then(|hint| self.mesh.by_stream(hint));
             self.request(i, hint);
         }
@@ -74,7 +74,9 @@ impl Node {
                 continue;
             }
             any = true;
-            if stream.request.is_none_or(|r| r.at + FETCH_WAIT <= self.now) {
+            if !stream.gone.is_empty() && stream.request.is_none() {
+                self.ask_the_rest(i);
+            } else if stream.request.is_none_or(|r| r.at + FETCH_WAIT <= self.now) {
                 self.request(i, None);
             }
         }
@@ -96,8 +98,7 @@ impl Node {
         peer.asked.push(fetch);
     }
 
-    /// A peer has less of a stream than was asked for, or of its own than we are to get. When all say so,
-    /// the frames are lost.
+    /// A peer has less of a stream than was asked for, or of its own than we are to get.
     pub(super) fn on_fetch_gone(&mut self, from: PeerId, stream: StreamId, first: u64) {
         let Some(i) = self.relay.by_id.get(&stream).copied().filter(|i| *i != OWN) else { return };
         let s = &mut self.relay.streams[i];
@@ -111,14 +112,30 @@ impl Node {
         if first != u64::MAX {
             s.wanted = s.wanted.max(first - 1);
         }
-        let gone = &s.gone;
+        self.ask_the_rest(i);
+    }
+
+    /// Some peers lack what is wanted of a stream. When all say so the frames are lost; for servers that may be
+    /// back soon it waits a while.
+    fn ask_the_rest(&mut self, i: usize) {
+        let gone = &self.relay.streams[i].gone;
         if self.mesh.linked().any(|(id, _)| !gone.contains(&id)) {
             return self.request(i, None);
         }
+        let is_missed = self.is_anybody_missed();
         let s = &mut self.relay.streams[i];
-        let first = std::mem::replace(&mut s.gone_first, u64::MAX);
-        s.gone.clear();
         s.request = None;
+        let since = *s.gone_since.get_or_insert(self.now);
+        if is_missed && self.now < since + LOST_WAIT {
+            return self.await_fetches();
+        }
+        self.give_up_frames(i);
+    }
+
+    fn give_up_frames(&mut self, i: usize) {
+        let s = &mut self.relay.streams[i];
+        let (from, first) = (s.gone.last().copied(), s.gone_first);
+        s.forget_gone();
         if first == u64::MAX {
             s.wanted = s.held();
         } else if s.held() == s.applied() && first > s.applied() + 1 {
@@ -126,11 +143,11 @@ impl Node {
             // A server that was not there has lost nothing.
             if s.applied() > 0 {
                 self.counters.frames_lost += lost;
-                log::warn!("{lost} messages of stream {stream:?} are on no server any more");
+                log::warn!("{lost} messages of stream {:?} are on no server any more", s.id);
             }
             s.skip_to(first);
             if s.wanted > s.held() {
-                self.request(i, Some(from));
+                self.request(i, from);
             }
             self.progress();
         }

@@ -96,6 +96,7 @@ impl Node {
     pub fn keep(&mut self, now: Time, kept: Offset) {
         self.now = now;
         self.delivery.feed.keep(kept);
+        self.delivery.turn_from = self.delivery.feed.tail();
         self.keeping.on = true;
         self.registry.changed = Some(Vec::new());
         self.begin_frontier();
@@ -335,7 +336,7 @@ impl Node {
         self.keeping.tickets += 1;
         let ticket = self.keeping.tickets;
         self.keeping.in_work = Some(InWork { ticket, names, gone, sessions, awaited });
-        Some(Action::Commit { ticket, rows, durable: true })
+        Some(Action::Commit { ticket, rows })
     }
 
     fn sessions_row(&mut self, user: UserId) -> Row {

@@ -76,6 +76,12 @@ impl Node {
         self.expect_company();
     }
 
+    /// A server that was met is not linked.
+    pub(super) fn is_anybody_missed(&self) -> bool {
+        let is_missed = |t: &Target| t.id.is_some_and(|id| self.mesh.by_server(id).is_none());
+        self.membership.targets.values().any(|t| !t.is_self && is_missed(t))
+    }
+
     /// The addresses of servers that were met.
     pub(super) fn addresses(&self) -> Vec<(String, u16)> {
         let met = |t: &Target| t.id.is_some() && !t.is_self;
@@ -189,6 +195,17 @@ impl Node {
         }
     }
 
+    /// A peer is linked to this server, so it is there again.
+    fn dial_soon(&mut self, server: ServerId) {
+        let (now, draw) = (self.now, self.draw());
+        let is_it = |t: &&mut Target| t.id == Some(server) && t.failures > 0;
+        for target in self.membership.targets.values_mut().filter(is_it) {
+            target.failures = 0;
+            target.next = target.next.min(now + REDIAL_MIN.mul_f64((draw % 1024) as f64 / 1024.0));
+            self.timers.set(target.next, Timer::Dial);
+        }
+    }
+
     /// A server was proven: it goes into the authentication log.
     pub(super) fn learn_key(&mut self, server: ServerId, key: [u8; 32], address: IpAddr) {
         let log = &mut self.membership.log;
@@ -244,6 +261,7 @@ impl Node {
             }
             if self.mesh.by_server(known.id).is_none() {
                 self.add_target(known.hostname.clone(), known.port, Some(known.id), false);
+                self.dial_soon(known.id);
             }
             if self.membership.log.len() < 4 * TARGETS_MAX {
                 self.membership.log.entry(known.id).or_insert(known);

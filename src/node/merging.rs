@@ -181,13 +181,9 @@ mod tests {
         node
     }
 
-    #[test]
-    fn what_is_said_of_sessions_of_another_registration_is_not_kept() {
-        let mut node = node();
-        let (ours, theirs) = (registration(1, 2, 1), registration(1, 3, 2));
-        let user = node.merge_registration(&ours);
-        let broken = |n: u64, stamp| Entry {
-            name: ours.name.clone(),
+    fn broken(name: &str, n: u64, stamp: Option<Generation>) -> Entry {
+        Entry {
+            name: name.into(),
             generation: Generation { at: Hlc(n), by: ServerId([9; 16]) },
             home: StreamId(n),
             state: State::Broken,
@@ -199,13 +195,34 @@ mod tests {
             unconfirmed: false,
             authentic: true,
             stamp,
-        };
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_sessions_of_another_registration_is_not_kept() {
+        let mut node = node();
+        let (ours, theirs) = (registration(1, 2, 1), registration(1, 3, 2));
+        let user = node.merge_registration(&ours);
         // One that says nothing of it is of an older version.
         for (n, stamp, known) in [(5, Some(theirs.stamp), 0), (6, Some(ours.stamp), 1), (7, None, 2)] {
-            let entry = broken(n, stamp);
+            let entry = broken(&ours.name, n, stamp);
             let (taken, lowered, unheard) = (Vec::new(), Vec::new(), Vec::new());
             node.on_update(Update { entry, taken, lowered, unheard, beside: None });
             assert_eq!(node.entries_of(user).len(), known);
+        }
+    }
+
+    #[test]
+    fn a_session_whose_end_a_peer_did_not_hear_is_corrected_by_its_home() {
+        let mut node = node();
+        let ours = registration(1, 2, 1);
+        let user = node.merge_registration(&ours);
+        for (home, state) in [(StreamId(5), State::Live), (node.relay.own(), State::Ended)] {
+            let entry = broken(&ours.name, home.0 % 1000, None);
+            let generation = entry.generation;
+            node.store(user, Entry { home, state: State::Live, ..entry });
+            let kept = node.entry_of(user, generation);
+            assert_eq!((kept.state, kept.authentic), (state, state == State::Ended));
         }
     }
 

@@ -195,6 +195,9 @@ impl Node {
         let link_id = self.new_link(|generation| Link::new(generation, address));
         self.timers.set(now + self.limits.login, Timer::Login(link_id));
         log::trace!("link {link_id}: connected from {address}");
+        if self.draining.is_closing() {
+            self.close(link_id, CloseReason::Stopping);
+        }
         link_id
     }
 
@@ -285,7 +288,7 @@ impl Node {
 
     /// How long from `now` the node can wait for input; none for ever.
     pub fn timeout(&self, now: Time) -> Option<Duration> {
-        if self.delivery.is_pending() || !self.actions.is_empty() {
+        if self.delivery.is_pending() || self.relay.more || !self.actions.is_empty() {
             return Some(Duration::ZERO);
         }
         self.timers.next().map(|at| at.since(now))

@@ -38,6 +38,8 @@ pub(super) struct Relay {
     pub seed: Seed,
     /// So many own messages wait that clients are not read.
     pub full: bool,
+    /// More is to be applied in the next turn.
+    pub more: bool,
     pub fetch_set: bool,
     pub second_copy_set: bool,
 }
@@ -59,12 +61,13 @@ impl Relay {
             last: HashMap::with_hasher(seed),
             seed,
             full: false,
+            more: false,
             fetch_set: false,
             second_copy_set: false,
         }
     }
 
-    /// True while so much waits for a second copy that clients are not read.
+    /// True while so much waits that clients are not read: for a second copy, or for this turn's end.
     pub fn is_full(&self) -> bool {
         self.full
     }
@@ -267,8 +270,9 @@ impl Relay {
         missing: &mut Option<Offset>,
     ) -> u64 {
         let (mut seq, upto) = wanted.into_inner();
-        if seq <= upto && seq < stream.first(feed) {
-            seq = stream.first(feed);
+        let first = stream.first_from(seq, feed);
+        if seq <= upto && seq < first {
+            seq = first;
             frame::control(out, &PeerMessage::FetchGone { stream: stream.id, first: seq });
         }
         let mut scratch = Vec::new();

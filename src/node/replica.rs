@@ -120,7 +120,7 @@ impl Node {
     /// Keeps what a peer says of a session.
     pub(super) fn store(&mut self, user: UserId, entry: Entry) {
         if entry.home == self.relay.own() {
-            return;
+            return self.correct(user, &entry);
         }
         let named = self.sessions.homes.get(&entry.home).map_or(0, |home| home.version);
         let now = self.now;
@@ -133,6 +133,20 @@ impl Node {
         if entry.state != State::Live {
             self.arm_away(user);
         }
+    }
+
+    /// A peer has kept a session of this very boot. If it ended when that peer was not there to hear it, it is
+    /// told now.
+    fn correct(&mut self, user: UserId, entry: &Entry) {
+        let now = self.now;
+        let names = self.known_mut(user);
+        if names.find(entry.generation).is_some() || names.taker(entry.generation).is_some() {
+            return;
+        }
+        let here = Some(Box::default());
+        names.put(Rec { state: State::Ended, vector: None, here, ..Rec::from_entry(entry, now) });
+        self.arm_away(user);
+        self.tell_session(user, entry.generation, Vec::new());
     }
 
     /// Sessions were taken over: nobody else may take them. A healthy one among them is a new session

@@ -46,8 +46,11 @@ impl Node {
                     "{name} cannot be registered now: this server's disk takes nothing; try again later"
                 ))
             }
-            None if verdict.is_some() || self.registry.find(name).is_some() => {
+            None if self.registry.find(name).is_some() => {
                 Some(format!("{name} is already registered with the system"))
+            }
+            None if verdict.is_some() => {
+                Some(format!("{name} is being registered by another client; try again later"))
             }
             None if self.registry.is_full() => {
                 Some(format!("the server's registry is full at {} names", self.limits.names))

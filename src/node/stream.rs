@@ -28,8 +28,8 @@ pub(super) struct Stream {
     /// Where the applied frames begin in the feed, the first being `base + 1`: 8 bytes a frame, and all the
     /// index there is.
     offsets: VecDeque<Offset>,
-    /// Where frames begin that are in the feed though their numbers were given up.
-    orphans: VecDeque<Offset>,
+    /// Frames in the feed with lower numbers: behind them is a gap that was given up.
+    early: VecDeque<(u64, Offset)>,
     pending: Pending,
     /// Frames that came with a `prev`, which are few.
     prevs: VecDeque<(u64, Prev)>,
@@ -44,6 +44,8 @@ pub(super) struct Stream {
     pub gone: Vec<PeerId>,
     /// The first frame that any of those has.
     pub gone_first: u64,
+    /// Since when all that are linked say so.
+    pub gone_since: Option<Time>,
     /// Since when its next frame waits for what came before elsewhere.
     pub waits_since: Option<Time>,
 }
@@ -96,7 +98,7 @@ impl Stream {
             id,
             base: 0,
             offsets: VecDeque::new(),
-            orphans: VecDeque::new(),
+            early: VecDeque::new(),
             pending: Pending::default(),
             prevs: VecDeque::new(),
             wanted: 0,
@@ -105,6 +107,7 @@ impl Stream {
             is_overdue: false,
             gone: Vec::new(),
             gone_first: u64::MAX,
+            gone_since: None,
             waits_since: None,
         }
     }
@@ -142,6 +145,11 @@ impl Stream {
         (!self.pending.ends.is_empty()).then(|| self.prev(self.applied() + 1))
     }
 
+    /// Bytes of the next frame that waits.
+    pub fn next_bytes(&self) -> usize {
+        self.pending.get(0).map_or(0, <[u8]>::len)
+    }
+
     /// Appends the next frame that waits to the feed.
     pub fn apply(&mut self, feed: &mut Feed) {
         if let Some(frame) = self.pending.get(0) {
@@ -154,11 +162,21 @@ impl Stream {
         self.waits_since = None;
     }
 
+    /// Somebody may have what others lack.
+    pub fn forget_gone(&mut self) {
+        self.gone.clear();
+        (self.gone_first, self.gone_since) = (u64::MAX, None);
+    }
+
     /// Gives up all frames below `first`, which nobody has.
     pub fn skip_to(&mut self, first: u64) {
         debug_assert!(self.pending.ends.is_empty() && first > self.applied());
-        self.orphans.append(&mut self.offsets);
-        self.prevs.clear();
+        self.leap(first);
+    }
+
+    /// The next frame has this number.
+    fn leap(&mut self, first: u64) {
+        self.early.extend((self.base + 1..).zip(self.offsets.drain(..)));
         self.base = first - 1;
     }
 
@@ -169,30 +187,35 @@ impl Stream {
 
     /// Where a frame begins in the feed.
     pub fn offset(&self, seq: u64) -> Option<Offset> {
-        self.offsets.get(seq.checked_sub(self.base + 1)? as usize).copied()
+        match seq.checked_sub(self.base + 1) {
+            Some(i) => self.offsets.get(i as usize).copied(),
+            None => self.early.binary_search_by_key(&seq, |early| early.0).ok().map(|i| self.early[i].1),
+        }
     }
 
-    /// The first frame that can be had.
-    pub fn first(&self, feed: &Feed) -> u64 {
-        self.base + 1 + self.offsets.partition_point(|at| *at < feed.floor()) as u64
+    /// The first frame from this one on that can be had, or will be.
+    pub fn first_from(&self, seq: u64, feed: &Feed) -> u64 {
+        let floor = feed.floor();
+        let early = self.early.iter().find(|early| early.0 >= seq && early.1 >= floor);
+        let first = || self.base + 1 + self.offsets.partition_point(|at| *at < floor) as u64;
+        early.map_or_else(|| seq.max(first()), |early| early.0)
     }
 
     /// Where its last frame at or below this offset begins, and where its next above it.
     pub fn around(&self, at: Offset) -> (Option<Offset>, Option<Offset>) {
-        let around = |offsets: &VecDeque<Offset>| {
-            let next = offsets.partition_point(|offset| *offset <= at);
-            (next.checked_sub(1).map(|i| offsets[i]), offsets.get(next).copied())
-        };
-        let (last, next) = around(&self.offsets);
-        let (orphan, other) = around(&self.orphans);
-        (last.max(orphan), next.into_iter().chain(other).min())
+        let next = self.offsets.partition_point(|offset| *offset <= at);
+        let early = self.early.partition_point(|early| early.1 <= at);
+        let offset = |i: usize| self.offsets.get(i).copied();
+        let early_offset = |i: usize| self.early.get(i).map(|early| early.1);
+        let last = next.checked_sub(1).and_then(offset);
+        let last_early = early.checked_sub(1).and_then(early_offset);
+        (last.or(last_early), early_offset(early).or(offset(next)))
     }
 
     /// A frame stands at the feed's tail, as it was found on disk. Those between the last and this one are gone.
     pub fn restore(&mut self, seq: u64, at: Offset) {
         if seq != self.applied() + 1 {
-            self.orphans.append(&mut self.offsets);
-            self.base = seq - 1;
+            self.leap(seq);
         }
         self.offsets.push_back(at);
     }
@@ -208,24 +231,32 @@ impl Stream {
     pub fn clear(&mut self) {
         self.base = self.applied();
         self.offsets.clear();
-        self.orphans.clear();
+        self.early.clear();
     }
 
     /// How many of its frames begin below `at`: the stream's part of a position in the feed.
     pub fn position(&self, at: Offset) -> u64 {
-        self.base + self.offsets.partition_point(|offset| *offset < at) as u64
+        match self.early.get(self.early.partition_point(|early| early.1 < at)) {
+            Some(next) => next.0 - 1,
+            None => self.base + self.offsets.partition_point(|offset| *offset < at) as u64,
+        }
     }
 
     /// Where the frame after `seq` begins in the feed; none if it is not applied.
     pub fn offset_after(&self, seq: u64) -> Option<Offset> {
-        self.offsets.get(seq.saturating_sub(self.base) as usize).copied()
+        let early = self.early.get(self.early.partition_point(|early| early.0 <= seq));
+        let offset = || self.offsets.get(seq.saturating_sub(self.base) as usize).copied();
+        early.map(|early| early.1).or_else(offset)
     }
 
     /// Where the frames up to `seq` begin that begin at or above `from`.
     pub fn covered(&self, from: Offset, seq: u64) -> impl Iterator<Item = Offset> {
         let upto = (seq.saturating_sub(self.base) as usize).min(self.offsets.len());
         let first = self.offsets.partition_point(|at| *at < from).min(upto);
-        self.offsets.range(first..upto).copied()
+        let upto_early = self.early.partition_point(|early| early.0 <= seq);
+        let first_early = self.early.partition_point(|early| early.1 < from).min(upto_early);
+        let early = self.early.range(first_early..upto_early).map(|early| early.1);
+        early.chain(self.offsets.range(first..upto).copied())
     }
 
     /// What must be applied before this frame.
@@ -248,8 +279,8 @@ impl Stream {
             self.offsets.pop_front();
             self.base += 1;
         }
-        while self.orphans.front().is_some_and(|at| *at < head) {
-            self.orphans.pop_front();
+        while self.early.front().is_some_and(|early| early.1 < head) {
+            self.early.pop_front();
         }
         while self.prevs.front().is_some_and(|(seq, _)| *seq <= self.base) {
             self.prevs.pop_front();

@@ -162,3 +162,33 @@ fn a_login_is_answered_also_when_the_feed_has_forgotten_its_beginning() {
     w.send(b, b"{\"command\":\"LOGIN\",\"username\":\"anonymous\"}\n");
     assert_eq!(w.heard(b), "{\"command\":\"LOGIN_SUCCESS\",\"info\":\"logged in as user anonymous\"}\n");
 }
+
+#[test]
+fn what_many_say_in_one_turn_is_more_than_the_ring_holds_and_is_heard_by_all() {
+    let mut w = world();
+    let clients: Vec<_> = (0..12).map(|_| w.connect()).collect();
+    for client in &clients {
+        w.send(*client, b"{\"command\":\"LOGIN\",\"username\":\"anonymous\"}\n");
+        w.heard(*client);
+    }
+    let line = format!(
+        "{{\"command\":\"ACTIVITY_MESSAGE\",\"username\":\"anonymous\",\"activity\":{{\"x\":\"{}\"}}}}\n",
+        "y".repeat(9000)
+    );
+    for client in &clients {
+        w.arrive(*client, line.repeat(2).as_bytes());
+    }
+    (0..40).for_each(|_| w.turn());
+    for client in clients {
+        assert_eq!(w.heard(client).lines().count(), 24);
+    }
+}
+
+#[test]
+fn who_comes_when_a_server_has_stopped_is_closed() {
+    let mut w = world();
+    w.stop();
+    let a = w.connect();
+    w.send(a, b"{\"command\":\"LOGIN\",\"username\":\"anonymous\"}\n");
+    assert_eq!((&*w.heard(a), w.socket(a).shut), ("", true));
+}

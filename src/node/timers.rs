@@ -153,6 +153,7 @@ impl Node {
     /// What was due happens.
     pub(super) fn on_time(&mut self) {
         self.delivery.start_turn();
+        self.take_more();
         while let Some(timer) = self.timers.expired(self.now) {
             match timer {
                 Timer::Login(link) => self.on_no_login(link),

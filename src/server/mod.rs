@@ -37,7 +37,7 @@ use crate::base::id::{LinkId, StreamId};
 use crate::base::limits::{RESERVED_DESCRIPTORS, STOP, STOP_PEERS, TURN_PROOFS, TURN_READ_BYTES};
 use crate::base::time::Time;
 use crate::node::{Action, Counters, Identity, Input, Node, Seeds};
-use crate::store::{Batch, Request};
+use crate::store::Request;
 use conn::{Conn, find};
 use inflow::Inflow;
 use keep::Disk;
@@ -269,9 +269,7 @@ impl Server {
                 Action::Read { offset, length } => {
                     self.ask_disk(Request::Read { ticket: offset, offset, length });
                 }
-                Action::Commit { ticket, rows, durable } => {
-                    self.ask_disk(Request::Commit { ticket, batch: Batch { puts: rows, durable } });
-                }
+                Action::Commit { ticket, rows } => self.ask_disk(Request::Commit { ticket, rows }),
                 Action::Shutdown(link) => self.shut(link),
                 Action::Close(link) => self.drop_conn(link),
                 Action::Measure(session) => self.measure(session),

@@ -107,6 +107,12 @@ impl Disk {
         self.ever.contains(&id) && !self.dropped.contains_key(&id)
     }
 
+    /// The names on it.
+    fn names(&self) -> impl Iterator<Item = String> {
+        let names = self.rows.keys().filter(|(table, _)| *table == Table::Names);
+        names.map(|(_, key)| String::from_utf8_lossy(key).into_owned())
+    }
+
     fn head(&self) -> Offset {
         self.segments[0]
     }
@@ -197,6 +203,7 @@ impl Cluster {
             .collect();
         let (n, has_rows) = (disk.lines.len(), !rows.is_empty());
         self.ledger.heard_before(now, boot, &disk.ever);
+        self.ledger.boots[boot].names = disk.names().collect();
         let bad = node.restore_rows(now, &rows);
         node.keep(now, disk.head());
         if n > 0 {

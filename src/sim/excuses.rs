@@ -121,6 +121,12 @@ impl Cluster {
             }
             let old = &self.talks[&message.pipe];
             let asked = self.talks[pipe].asked.unwrap_or(self.pipes[*pipe].born);
+            // The answer that names it comes behind it.
+            let later = self.talks[pipe].boot.map(|boot| &self.ledger.boots[boot].heard);
+            let heard = later.and_then(|heard| heard.get(&id)).copied().unwrap_or(self.now());
+            if heard.since(asked) >= CLAIM {
+                return Some("excused: out of order, on its way for longer than a login waits");
+            }
             if old.success.is_none_or(|at| at >= asked) {
                 return Some("excused: out of order, said where its sender was not let in before it left");
             }
@@ -203,7 +209,7 @@ impl Cluster {
     }
 
     /// No server was up at some time between.
-    fn all_were_down(&self, from: Time, to: Time) -> bool {
+    pub(super) fn all_were_down(&self, from: Time, to: Time) -> bool {
         let boots = &self.ledger.boots;
         let ends = boots.iter().filter_map(|boot| boot.died).filter(|at| from <= *at && *at <= to);
         let is_up = |at: Time| boots.iter().any(|b| b.born <= at && b.died.is_none_or(|died| died > at));

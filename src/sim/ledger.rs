@@ -52,6 +52,8 @@ pub(super) struct Boot {
     pub stored: Time,
     /// What it had shown since then, it may have lost when it died.
     pub lost_since: Option<Time>,
+    /// The names it began with.
+    pub names: BTreeSet<String>,
     /// What it accepted, in its order.
     pub accepted: Vec<MessageId>,
     /// How far it holds the streams of other boots.
@@ -81,6 +83,7 @@ impl Ledger {
             drained: None,
             stored: Time::START,
             lost_since: None,
+            names: BTreeSet::new(),
             accepted: Vec::new(),
             holds: BTreeMap::new(),
             tap: None,
@@ -150,11 +153,15 @@ impl Ledger {
         self.holders(accepted).any(|boot| self.boots[boot].died.is_none())
     }
 
-    /// A boot had shown it, and its disk outlived its end.
+    /// A boot had shown it, and its disk outlived its end, and is not lost since.
     pub fn is_kept(&self, boot: usize, id: MessageId) -> bool {
+        let later = &self.boots[boot + 1..];
         let boot = &self.boots[boot];
         let shown = boot.heard.get(&id);
-        boot.died.is_some() && shown.is_some_and(|at| boot.lost_since.is_none_or(|lost| *at < lost))
+        let is_lost = |later: &Boot| later.host == boot.host && later.lost_since == Some(Time::START);
+        boot.died.is_some()
+            && shown.is_some_and(|at| boot.lost_since.is_none_or(|lost| *at < lost))
+            && !later.iter().any(is_lost)
     }
 
     /// All messages that were accepted.

@@ -162,6 +162,12 @@ impl World {
         self.turn();
     }
 
+    /// Tells the node to stop.
+    pub fn stop(&mut self) {
+        self.node.handle(self.now, Input::Stop);
+        self.turn();
+    }
+
     /// One turn of the loop, as [`crate::node`] describes it.
     pub fn turn(&mut self) {
         self.node.handle(self.now, Input::Time);

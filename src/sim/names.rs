@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::cluster::Cluster;
+use super::ledger::Boot;
 use super::pipe::PipeId;
 use super::schedule::ms;
 use super::swarm::Class;
@@ -27,14 +28,21 @@ impl Cluster {
         (0..self.hosts.len()).any(|other| apart(&other))
     }
 
+    /// All servers were down since the name was registered, and none that is up again had it on disk.
+    fn is_known_to_none(&self, name: &str) -> bool {
+        let won = self.users.iter().filter(|user| user.name == name).filter_map(|user| user.won_at).max();
+        let knows = |boot: &Boot| boot.died.is_none() && boot.names.contains(name);
+        won.is_some_and(|at| self.all_were_down(at, self.now())) && !self.ledger.boots.iter().any(knows)
+    }
+
     /// REGISTER_SUCCESS.
     pub(super) fn name_won(&mut self, u: usize, pipe: PipeId) {
         self.judge.mark("a name was registered");
         let now = self.now();
         let host = self.talks[&pipe].host;
         let born = self.pipes[pipe].born;
-        let is_apart = self.was_apart(host, born, now);
         let name = self.users[u].name.clone();
+        let is_apart = self.was_apart(host, born, now) || self.is_known_to_none(&name);
         if self.users[u].won_at.is_some() {
             if self.users[u].won_apart {
                 self.judge.mark("excused: a name lost with the only server that knew it");
@@ -71,7 +79,8 @@ impl Cluster {
         let (host, stage, asked) = (talk.host, talk.stage, talk.asked.unwrap_or(now));
         let is_behind = talk.came_to_congested || self.is_congested(self.hosts[host].boot);
         // What was held up by a cut comes a moment after it is mended.
-        let is_apart = self.was_apart(host, self.before_mending(asked), now);
+        let is_apart = self.was_apart(host, self.before_mending(asked), now)
+            || self.is_known_to_none(&self.users[u].name);
         let text = format!("client {u} at server {host}: {line}");
         if stage == Stage::Registering && line.contains("this server's disk takes nothing") {
             let disk = &self.hosts[host].disk;
@@ -84,6 +93,12 @@ impl Cluster {
             return self.judge.mark("a name was not registered, as the disk took nothing");
         }
         let user = &mut self.users[u];
+        if stage == Stage::Registering && line.contains("is being registered by another client") {
+            if !user.has_rival && !user.is_in_doubt {
+                self.violate("a free name can be registered", text);
+            }
+            return self.judge.mark("a name was contested for too long");
+        }
         if stage == Stage::Registering {
             if user.has_rival && !user.is_in_doubt {
                 user.is_retired = user.won_at.is_none();

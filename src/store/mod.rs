@@ -38,7 +38,7 @@ pub use disk::{Disk, RealDisk};
 pub use fsync::Fsync;
 pub use journal::{Journal, Recovered, Retention};
 pub use reading::{Chunk, Place, Reader};
-pub use records::{Batch, Records, Row, Table};
+pub use records::{Records, Row, Table};
 pub use recovery::{Loss, Recovery, recover};
 pub use worker::Answer;
 
@@ -108,12 +108,12 @@ pub enum Request {
         /// Bytes at most; no more than [`CHUNK_BYTES`](crate::base::limits::CHUNK_BYTES) come.
         length: usize,
     },
-    /// Change rows. Answered by [`Answer::Committed`].
+    /// Change rows, all or none. Answered by [`Answer::Committed`].
     Commit {
         /// Comes back with the answer.
         ticket: u64,
         /// The rows.
-        batch: Batch,
+        rows: Vec<Row>,
     },
 }
 
@@ -226,7 +226,7 @@ impl<D: Disk> Store<D> {
             Request::Read { ticket, offset, length } => {
                 Job::Read { ticket, offset, place: self.journal.place(offset), length }
             }
-            Request::Commit { ticket, batch } => Job::Commit { ticket, batch },
+            Request::Commit { ticket, rows } => Job::Commit { ticket, rows },
         };
         self.in_work += 1;
         self.give(job);

@@ -15,7 +15,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::Found;
 use crate::base::limits::RECORDS_CACHE_BYTES;
@@ -25,29 +25,15 @@ pub use crate::base::row::{Row, Table};
 fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
     TableDefinition::new(match table {
         Table::Meta => "meta",
-        Table::Peers => "peers",
         Table::Names => "names",
         Table::Sessions => "sessions",
     })
-}
-
-/// Rows that change together: after a crash all are as before, or all are changed.
-#[derive(Clone, Debug, Default)]
-pub struct Batch {
-    /// The rows, in order; of two for one key the later counts.
-    pub puts: Vec<Row>,
-    /// True if it must be on disk before it is answered. Else it is once a later durable batch is, or a
-    /// sync, or the store is closed; until then a crash of the process alone loses it too, and so may a commit
-    /// that fails: whoever is told of one says again what it had not made durable.
-    pub durable: bool,
 }
 
 /// The database, or the reason why there is none at the moment.
 pub struct Records {
     path: PathBuf,
     open: Option<Database>,
-    /// Something was committed that is not on disk.
-    is_dirty: bool,
 }
 
 impl fmt::Debug for Records {
@@ -81,21 +67,20 @@ impl Records {
                 (open, Some(aside))
             }
         };
-        Ok((Records { path: path.to_owned(), open: Some(open), is_dirty: false }, aside))
+        Ok((Records { path: path.to_owned(), open: Some(open) }, aside))
     }
 
-    /// Commits batches together, all of them or none. On an error it is not certain which, but the file is
-    /// whole; the next commit opens it again.
-    pub fn commit<'a>(&mut self, batches: impl Iterator<Item = &'a Batch> + Clone) -> io::Result<()> {
-        let durable = batches.clone().any(|batch| batch.durable);
+    /// Commits rows in order, all of them or none, and returns when they are on disk; of two for one key the
+    /// later counts. On an error it is not certain which, but the file is whole; the next commit opens it
+    /// again.
+    pub fn commit<'a>(&mut self, rows: impl Iterator<Item = &'a Row>) -> io::Result<()> {
         let open = match self.open.take() {
             Some(open) => open,
             None => database(&self.path).map_err(|failure| said(&self.path, &failure))?,
         };
-        match guarded(|| write(&open, batches, durable)) {
+        match guarded(|| write(&open, rows)) {
             Ok(()) => {
                 self.open = Some(open);
-                self.is_dirty = !durable;
                 Ok(())
             }
             Err(failure) => {
@@ -104,23 +89,13 @@ impl Records {
             }
         }
     }
-
-    /// Returns when all that was committed is on disk.
-    pub fn sync(&mut self) -> io::Result<()> {
-        if !self.is_dirty {
-            return Ok(());
-        }
-        self.commit([Batch { puts: Vec::new(), durable: true }].iter())
-    }
 }
 
 impl Drop for Records {
     fn drop(&mut self) {
-        let synced = self.sync();
         let open = self.open.take();
-        let closed = guarded(move || open.map_or(Ok(()), |open| open.close().map_err(Failure::from)));
-        if let Err(e) = synced.or(closed.map_err(|failure| said(&self.path, &failure))) {
-            log::error!("records: closing: {e}");
+        if let Err(e) = guarded(move || open.map_or(Ok(()), |open| open.close().map_err(Failure::from))) {
+            log::error!("records: closing {}: {e}", self.path.display());
         }
     }
 }
@@ -231,24 +206,18 @@ fn database(path: &Path) -> Result<Database, Failure> {
         let names: Vec<_> = read.list_tables()?.collect();
         drop(read);
         if names.len() < Table::ALL.len() {
-            write(&open, [].iter(), true)?;
+            write(&open, [].iter())?;
         }
         Ok(open)
     })
 }
 
-fn write<'a>(
-    open: &Database,
-    batches: impl Iterator<Item = &'a Batch>,
-    durable: bool,
-) -> Result<(), Failure> {
-    let mut transaction = open.begin_write()?;
-    transaction.set_durability(if durable { Durability::Immediate } else { Durability::None })?;
+fn write<'a>(open: &Database, rows: impl Iterator<Item = &'a Row>) -> Result<(), Failure> {
+    let transaction = open.begin_write()?;
     {
-        let [meta, peers, names, sessions] =
-            Table::ALL.map(|table| transaction.open_table(definition(table)));
-        let mut tables = [meta?, peers?, names?, sessions?];
-        for (table, key, value) in batches.flat_map(|batch| &batch.puts) {
+        let [meta, names, sessions] = Table::ALL.map(|table| transaction.open_table(definition(table)));
+        let mut tables = [meta?, names?, sessions?];
+        for (table, key, value) in rows {
             let table = &mut tables[*table as usize];
             match value {
                 Some(value) => drop(table.insert(&**key, &**value)?),

@@ -12,7 +12,7 @@ use rtrb::{Consumer, Producer};
 
 use super::disk::Disk;
 use super::reading::{Chunk, Place, Reader};
-use super::records::{Batch, Records};
+use super::records::{Records, Row};
 use super::segment;
 use crate::base::feed::Offset;
 
@@ -24,7 +24,7 @@ pub(super) enum Job {
     /// Read there.
     Read { ticket: u64, offset: Offset, place: Option<Place>, length: usize },
     /// Commit these rows.
-    Commit { ticket: u64, batch: Batch },
+    Commit { ticket: u64, rows: Vec<Row> },
     /// Remove the segment that begins there.
     Remove(Offset),
 }
@@ -32,7 +32,7 @@ pub(super) enum Job {
 /// What came of a [`Request`](super::Request).
 #[derive(Debug)]
 pub enum Answer {
-    /// The journal up to `upto`, and all rows, are on disk; or not, for this reason.
+    /// The journal up to `upto` is on disk; or not, for this reason.
     Synced {
         /// The journal's tail when it was asked for.
         upto: Offset,
@@ -53,7 +53,7 @@ pub enum Answer {
     Committed {
         /// The request's.
         ticket: u64,
-        /// An error says that it is not certain whether any of the batch was kept.
+        /// An error says that it is not certain whether any of them was kept.
         result: io::Result<()>,
     },
 }
@@ -95,7 +95,7 @@ impl<D: Disk> Worker<D> {
                 let result = self.reader.read(place, length);
                 self.answer(Answer::Chunk { ticket, offset, result });
             }
-            Job::Commit { ticket, batch } => self.commit(ticket, batch),
+            Job::Commit { ticket, rows } => self.commit(ticket, rows),
             Job::Remove(first) => {
                 let path = segment::path(&self.folder, first);
                 if let Err(e) = fs::remove_file(&path)
@@ -113,21 +113,20 @@ impl<D: Disk> Worker<D> {
         let Some(upto) = upto else { return };
         // The names of the files are in the folder.
         let folder = File::open(&self.folder).and_then(|folder| self.disk.sync(&folder));
-        let rows = self.records.sync();
-        let result = self.failed.take().map_or(Ok(()), Err).and(folder).and(rows);
+        let result = self.failed.take().map_or(Ok(()), Err).and(folder);
         self.answer(Answer::Synced { upto, result });
     }
 
-    /// Commits this batch, and with it all that stand right behind it in the ring: many registrations at once
+    /// Commits these rows, and with them all that stand right behind it in the ring: many registrations at once
     /// cost one wait for the disk.
-    fn commit(&mut self, ticket: u64, batch: Batch) {
-        let mut all = vec![(ticket, batch)];
+    fn commit(&mut self, ticket: u64, rows: Vec<Row>) {
+        let mut all = vec![(ticket, rows)];
         while let Ok(Job::Commit { .. }) = self.jobs.peek()
-            && let Ok(Job::Commit { ticket, batch }) = self.jobs.pop()
+            && let Ok(Job::Commit { ticket, rows }) = self.jobs.pop()
         {
-            all.push((ticket, batch));
+            all.push((ticket, rows));
         }
-        let result = self.records.commit(all.iter().map(|(_, batch)| batch));
+        let result = self.records.commit(all.iter().flat_map(|(_, rows)| rows));
         for (ticket, _) in all {
             let result = match &result {
                 Ok(()) => Ok(()),

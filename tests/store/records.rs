@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::Path;
 
-use activitystreamer::store::{Batch, Found, Records, Table};
+use activitystreamer::store::{Found, Records, Row, Table};
 use proptest::prelude::*;
 
 use crate::stage::Folder;
@@ -23,9 +23,9 @@ fn open(path: &Path) -> (Records, bool, Rows) {
     (records, aside.is_some(), rows)
 }
 
-fn put(table: Table, key: &str, value: Option<&str>) -> Batch {
+fn put(table: Table, key: &str, value: Option<&str>) -> Row {
     let value = value.map(|value| value.as_bytes().into());
-    Batch { puts: vec![(table, key.as_bytes().into(), value)], durable: true }
+    (table, key.as_bytes().into(), value)
 }
 
 fn row(table: Table, key: &str, value: &str) -> (Table, Vec<u8>, Vec<u8>) {
@@ -50,22 +50,6 @@ fn rows_come_back_by_table_and_key() {
     drop(records);
     let want = [row(Table::Meta, "", ""), row(Table::Names, "alice", "4"), row(Table::Sessions, "x", "1")];
     assert_eq!(open(&path).2, want);
-}
-
-#[test]
-fn what_was_not_durable_is_after_a_sync_or_a_close() {
-    let folder = Folder::new();
-    let path = folder.path().join("records.redb");
-    let mut records = open(&path).0;
-    let quick = |key| Batch { durable: false, ..put(Table::Peers, key, Some("p")) };
-    records.commit([quick("a")].iter()).unwrap();
-    records.sync().unwrap();
-    let copy = folder.path().join("copy.redb");
-    fs::copy(&path, &copy).unwrap();
-    assert_eq!(open(&copy).2, [row(Table::Peers, "a", "p")]);
-    records.commit([quick("b")].iter()).unwrap();
-    drop(records);
-    assert_eq!(open(&path).2, [row(Table::Peers, "a", "p"), row(Table::Peers, "b", "p")]);
 }
 
 #[test]
@@ -97,7 +81,7 @@ proptest! {
         let mut want = Rows::new();
         for i in 0..60 {
             let (key, value) = (format!("name{i:03}"), format!("value{i}").repeat(20));
-            records.commit([Batch { durable: i % 20 == 0, ..put(Table::Names, &key, Some(&value)) }].iter()).unwrap();
+            records.commit([put(Table::Names, &key, Some(&value))].iter()).unwrap();
             want.push(row(Table::Names, &key, &value));
         }
         drop(records);

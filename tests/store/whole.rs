@@ -7,7 +7,7 @@ use std::time::Duration;
 use activitystreamer::base::id::StreamId;
 use activitystreamer::base::limits::{SEGMENT_BYTES, STORE_REQUESTS};
 use activitystreamer::store::{
-    Answer, Batch, Chunk, Contents, Disk, Found, Fsync, Request, Retention, Run, Store, Table,
+    Answer, Chunk, Contents, Disk, Found, Fsync, Request, Retention, Row, Run, Store, Table,
 };
 
 use crate::disk::{Faults, FaultyDisk};
@@ -65,8 +65,8 @@ impl<D: Disk> Stage<D> {
     }
 }
 
-fn put(key: u8) -> Batch {
-    Batch { puts: vec![(Table::Names, [key].into(), Some([key].into()))], durable: true }
+fn put(key: u8) -> Vec<Row> {
+    vec![(Table::Names, [key].into(), Some([key].into()))]
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn all_that_was_asked_is_answered_in_order_and_is_there_again() {
     stage.store.ask(Request::Read { ticket: 1, offset: 2, length: 100 }).unwrap();
     stage.store.ask(Request::Read { ticket: 2, offset: 8, length: 100 }).unwrap();
     for key in 0..3 {
-        stage.store.ask(Request::Commit { ticket: 10 + u64::from(key), batch: put(key) }).unwrap();
+        stage.store.ask(Request::Commit { ticket: 10 + u64::from(key), rows: put(key) }).unwrap();
     }
     let Answer::Chunk { ticket: 1, offset: 2, result: Ok(Chunk::Bytes(bytes)) } = stage.answer() else {
         panic!()
@@ -91,7 +91,7 @@ fn all_that_was_asked_is_answered_in_order_and_is_there_again() {
     }
     assert!(stage.store.answer().is_none());
     stage.append("three\n");
-    stage.store.ask(Request::Commit { ticket: 20, batch: put(9) }).unwrap();
+    stage.store.ask(Request::Commit { ticket: 20, rows: put(9) }).unwrap();
     drop(stage);
     let stage = open(FaultyDisk::default(), &folder, KEEP_ALL);
     assert_eq!((stage.lines, stage.rows), (3, 4), "what was asked before the end is done");
@@ -165,7 +165,7 @@ fn damaged_records_cost_no_start_and_are_told() {
     let folder = Folder::new();
     let mut stage = open(FaultyDisk::default(), &folder, KEEP_ALL);
     stage.append("one\n");
-    stage.store.ask(Request::Commit { ticket: 1, batch: put(1) }).unwrap();
+    stage.store.ask(Request::Commit { ticket: 1, rows: put(1) }).unwrap();
     drop(stage);
     fs::write(folder.path().join("a/b/records.redb"), "gone bad").unwrap();
     let stage = open(FaultyDisk::default(), &folder, KEEP_ALL);
