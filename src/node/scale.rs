@@ -49,7 +49,9 @@ pub(super) struct Scale {
 impl Node {
     /// What peers are told.
     pub(super) fn spawning(&self) -> Option<Spawning> {
-        self.scale.attempt.as_ref().filter(|_| self.shares_clients()).map(|attempt| attempt.said)
+        // What was started comes, also if this server ends meanwhile.
+        let stands = |said: &Spawning| said.started || self.shares_clients();
+        self.scale.attempt.as_ref().map(|attempt| attempt.said).filter(stands)
     }
 
     /// Whether all servers that are reached have as many clients as they should, and one has more.
