@@ -103,6 +103,11 @@ impl Node {
         }
     }
 
+    /// This server has just come, and may not have heard yet what others are about to do.
+    pub(super) fn rest_before_growing(&mut self) {
+        self.scale.rest_until = self.now + SPAWN_REST;
+    }
+
     pub(super) fn on_scale_timer(&mut self) {
         if self.scale.look_at.is_some_and(|at| at <= self.now) {
             self.scale.look_at = None;
