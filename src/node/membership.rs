@@ -289,6 +289,8 @@ impl Node {
         self.membership.unsynced_until = None;
         self.sessions.goal = None;
         self.rest_before_growing();
+        // Now it may grant others what it has room for.
+        self.load_changed();
         for link_id in std::mem::take(&mut self.sessions.waiting) {
             if let Some(link) = self.link_mut(link_id).filter(|link| link.phase == Phase::Claiming) {
                 link.phase = Phase::New;

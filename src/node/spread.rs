@@ -86,7 +86,7 @@ impl Node {
     }
 
     /// Peers are to be told soon.
-    fn load_changed(&mut self) {
+    pub(super) fn load_changed(&mut self) {
         if !self.limits.announce.is_zero() && !self.mesh.peers.is_empty() {
             let least = self.spread.told_at.map_or(self.now, |at| at + ANNOUNCE_LEAST);
             self.tell_loads_by(least.max(self.now));
