@@ -57,7 +57,8 @@ impl Cluster {
         self.crash(h, false, Fate::Written);
         self.hosts[h].is_gone = self.hosts[h].retires;
         // Where others forget soon, one that was started may know more than they.
-        if !left.is_empty() && !(self.hosts[h].retires && self.has(Class::Small)) {
+        let may_know_more = self.hosts[h].retires && self.has(Class::Small);
+        if !left.is_empty() && !may_know_more {
             self.violate(
                 "a server that is drained leaves nothing behind",
                 format!("server {h} alone had {left:?}"),
