@@ -16,7 +16,7 @@ const LOGIN: &[u8] = br#"{"command":"LOGIN","username":"anonymous"}"#;
 fn flush(node: &mut Node) {
     while let Some(link) = node.writable() {
         let transmit = node.transmit(link);
-        let n = transmit.len();
+        let n = transmit.bytes();
         black_box(transmit);
         node.sent(link, n);
     }

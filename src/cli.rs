@@ -3,24 +3,30 @@
 //! Existing scripts write some flags with one dash and two letters (`-lp 3780`). They are turned into
 //! their long forms before clap sees them.
 
+mod config;
+mod logging;
+mod pages;
+mod serve;
 mod sim;
 mod spawn;
+mod status;
+mod values;
 
 use std::ffi::OsString;
-use std::io::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use zeroize::Zeroizing;
 
 use crate::base::limits::{LINE_BYTES_MAX, LINE_BYTES_MIN, Limits};
 use crate::client;
 use crate::server::secret::{DATA_DIR, Source};
-use crate::server::{Bind, Keep, Options, Server};
+use crate::server::{Bind, Keep, Options};
 use crate::store::{Fsync, Retention};
+use values::{hidden, place, size, time};
 
 /// The port of servers since the first of them.
 const PORT: u16 = 3780;
@@ -45,8 +51,15 @@ enum Command {
     /// Talk and listen: each line of input is said to everybody, each line heard is printed
     #[command(after_help = CLIENT_HELP)]
     Client(ClientArgs),
+    /// Show how a server and its network stand
+    #[command(after_help = status::HELP)]
+    Status(status::StatusArgs),
     /// Run whole networks of servers in virtual time, with faults, and check what they promise
     Sim(sim::SimArgs),
+    /// Print what makes a shell complete this program's flags
+    Completions(pages::CompletionArgs),
+    /// Write the manual's pages, one a command
+    Man(pages::ManArgs),
 }
 
 const SERVER_HELP: &str = "\
@@ -62,9 +75,11 @@ flags -lp, -lh, -rp and -rh may be written with one dash.
 
 With --max-clients a network that is full starts another server by itself, which ends when it is not needed; see \
 --spawn. Until it is there, who comes is let in all the same.
+Every flag may also stand in a TOML file (--config), as `away = \"5m\"`, or in the environment, as AS_AWAY=5m: \
+a flag wins over the environment, that over the file. --print-config shows what holds, and from where.
 
 The log goes to standard error; RUST_LOG=debug shows more of it, RUST_LOG=warn less. SIGUSR1 logs what was \
-counted. SIGTERM and SIGINT stop the server. It drains: its clients are sent to the other servers (REDIRECT), which \
+counted, SIGHUP reads the settings anew. SIGTERM and SIGINT stop the server. It drains: its clients are sent to the other servers (REDIRECT), which \
 takes --drain at most, and lose nothing; so a network is restarted one server after the other. Without another \
 server clients get what they are owed, for at most 2 s, and are closed. A second signal stops it at once.
 
@@ -128,11 +143,11 @@ struct ServerArgs {
     #[arg(long, alias = "rh", value_name = "HOST", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     remote_host: Option<String>,
     /// Its port [default: 3780] [-rp]
-    #[arg(long, alias = "rp", value_name = "PORT", requires = "remote_host", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, alias = "rp", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     remote_port: Option<u16>,
     /// The cluster secret, which all servers of a network have. Others on this machine see what stands on a
     /// command line; better keep it in a file
-    #[arg(short, long, value_name = "SECRET", conflicts_with = "secret_file", value_parser = hidden)]
+    #[arg(short, long, value_name = "SECRET", value_parser = hidden)]
     secret: Option<Zeroizing<String>>,
     /// A file with the cluster secret and nothing else
     #[arg(long, value_name = "FILE")]
@@ -143,7 +158,7 @@ struct ServerArgs {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Keep no names and no conversation on disk
-    #[arg(long)]
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_possible_values = true, hide_default_value = true)]
     ephemeral: bool,
     /// How much of the conversation is kept on disk, for who is further behind than the memory reaches
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size)]
@@ -180,6 +195,22 @@ struct ServerArgs {
     /// This server was started by another, which knows it by this number: it ends by itself when it is not needed
     #[arg(long, value_name = "NUMBER")]
     spawned: Option<u64>,
+    /// Serve /healthz, /readyz, /metrics (Prometheus) and /status (JSON) here. A port alone is one of this
+    /// machine's loopback; 0 takes a free one. The address is printed on standard output
+    #[arg(long, value_name = "ADDR:PORT", value_parser = place)]
+    http: Option<SocketAddr>,
+    /// What is logged: off, error, warn, info, debug or trace [default: RUST_LOG, or info]
+    #[arg(long, value_name = "LEVEL")]
+    log: Option<log::LevelFilter>,
+    /// A TOML file with settings: the flags above, without their dashes
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Look whether the settings are good, and end
+    #[arg(long)]
+    check_config: bool,
+    /// Print the settings that hold as such a file, and end
+    #[arg(long)]
+    print_config: bool,
 }
 
 #[derive(Debug, Args)]
@@ -209,7 +240,8 @@ struct ClientArgs {
 
 /// Runs the program and says how it ended.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(old_flags(args)) {
+    let args = old_flags(args);
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) => {
             // Printing fails only when nobody reads it.
@@ -218,12 +250,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     // Whole networks log more than anybody reads.
-    let level = if matches!(cli.command, Command::Sim(_)) { "off" } else { "info" };
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
+    logging::start(if matches!(cli.command, Command::Sim(_)) { "off" } else { "info" });
     match cli.command {
-        Command::Server(args) => server(*args),
+        Command::Server(given) => serve::run(&args, &given),
         Command::Client(args) => client(args),
+        Command::Status(args) => status::run(&args),
         Command::Sim(args) => sim::run(&args),
+        Command::Completions(args) => pages::completions(&args),
+        Command::Man(args) => pages::man(&args),
     }
 }
 
@@ -237,36 +271,6 @@ fn old_flags(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
         if plain && ["-lp", "-lh", "-rp", "-rh"].contains(&name) { format!("-{text}").into() } else { arg }
     };
     args.into_iter().map(long).collect()
-}
-
-fn server(args: ServerArgs) -> ExitCode {
-    let options = match args.options() {
-        Ok(options) => options,
-        Err(why) => {
-            eprintln!("error: {why}");
-            return ExitCode::from(2);
-        }
-    };
-    let server = match Server::new(&options) {
-        Ok(server) => server,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    // The server has its keys; the secret is wiped.
-    drop(options);
-    for address in server.addresses() {
-        // For scripts; that nobody reads it is no reason to stop.
-        let _ = writeln!(std::io::stdout(), "listening on {address}");
-    }
-    match server.run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: the event loop failed: {error}");
-            ExitCode::FAILURE
-        }
-    }
 }
 
 impl ServerArgs {
@@ -289,6 +293,12 @@ impl ServerArgs {
                 self.feed_bytes,
                 4 * self.line_bytes
             ));
+        }
+        if self.remote_port.is_some() && self.remote_host.is_none() {
+            return Err("--remote-port (-rp) is that of a --remote-host (-rh), which is missing".to_owned());
+        }
+        if self.secret.is_some() && self.secret_file.is_some() {
+            return Err("--secret cannot be used with --secret-file: the secret is in one place".to_owned());
         }
         let loopback = |host: &str| {
             host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
@@ -334,6 +344,7 @@ impl ServerArgs {
             secret,
             keep,
             spawn,
+            http: self.http,
             limits,
         })
     }
@@ -350,48 +361,6 @@ fn client(args: ClientArgs) -> ExitCode {
         count: args.count,
     };
     client::run(&options, std::io::stdin(), std::io::stdout()).into()
-}
-
-/// A secret, wiped when it is dropped.
-#[expect(clippy::unnecessary_wraps, reason = "clap asks for it")]
-fn hidden(text: &str) -> Result<Zeroizing<String>, String> {
-    Ok(Zeroizing::new(text.to_owned()))
-}
-
-fn size(text: &str) -> Result<usize, String> {
-    let (digits, shift) = match text
-        .trim_end_matches("iB")
-        .split_at_checked(text.trim_end_matches("iB").len().saturating_sub(1))
-    {
-        Some((digits, "K" | "k")) => (digits, 10),
-        Some((digits, "M" | "m")) => (digits, 20),
-        Some((digits, "G" | "g")) => (digits, 30),
-        _ => (text, 0),
-    };
-    let n: usize = digits
-        .parse()
-        .map_err(|_| "a size is a number of bytes, or one with K, M or G behind it".to_owned())?;
-    n.checked_mul(1 << shift)
-        .filter(|n| *n <= 1 << 40)
-        .ok_or_else(|| "that is more than a terabyte".to_owned())
-}
-
-fn time(text: &str) -> Result<Duration, String> {
-    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let unit_ms = match unit {
-        "ms" => 1,
-        "" | "s" => 1000,
-        "m" | "min" => 60_000,
-        "h" => 3_600_000,
-        _ => 0,
-    };
-    let ms = digits.parse::<u64>().ok().filter(|_| unit_ms > 0).and_then(|n| n.checked_mul(unit_ms));
-    let ms = ms.ok_or("a duration is a number of seconds, or one with ms, s, m or h behind it")?;
-    if ms > 366 * 24 * 3_600_000 {
-        Err("that is more than a year".into())
-    } else {
-        Ok(Duration::from_millis(ms))
-    }
 }
 
 #[cfg(test)]

@@ -104,11 +104,14 @@
 //! | two registries become one | `node/merging.rs`, `node/digest.rs` |
 //! | names and secrets | `node/registry.rs`, `node/hashing.rs`, `node/guess.rs` |
 //! | deadlines | `node/timers.rs` |
-//! | what is counted | `node/counters.rs` |
+//! | what is counted, how long messages take | `node/counters.rs`, `node/lag.rs` |
+//! | how a server and its network stand | `node/status.rs` |
 //! | the loop | `server/mod.rs` |
 //! | one socket: reading, closing | `server/conn.rs` |
 //! | memory for half-received lines | `server/inflow.rs` |
 //! | socket options, addresses | `server/listen.rs` |
+//! | status pages: requests, what they say, Prometheus' text | `server/http.rs`, `server/pages.rs`, `server/metrics.rs` |
+//! | signals, the service manager | `server/signals.rs`, `server/notify.rs` |
 //! | proven, encrypted links | `server/noise.rs`, `server/peers.rs`, `server/secret.rs` |
 //! | dialling, names of hosts | `server/dial.rs`, `server/lookup.rs` |
 //! | password threads | `server/pool.rs` |
@@ -126,7 +129,9 @@
 //! | networks in virtual time | `sim/cluster.rs` |
 //! | what the fuzzer runs | `fuzz/client_line.rs`, `fuzz/line_splitting.rs`, `fuzz/session.rs`, `fuzz/handshake.rs`, `fuzz/peer_frames.rs`, `fuzz/journal.rs` |
 //! | the client | `client/machine.rs`, `client/pipe.rs` |
-//! | flags | `cli.rs` |
+//! | flags, how their values are written | `cli.rs`, `cli/values.rs` |
+//! | settings from file and environment, reading them anew | `cli/config.rs`, `cli/serve.rs`, `cli/logging.rs` |
+//! | the status command, completions, the manual | `cli/status.rs`, `cli/pages.rs` |
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]

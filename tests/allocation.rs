@@ -91,7 +91,7 @@ fn a_node_allocates_nothing_for_a_message_or_a_recipient() {
             node.unblocked(slow);
         }
         while let Some(link) = node.writable() {
-            let offered = node.transmit(link).len();
+            let offered = node.transmit(link).bytes();
             let taken = if link == slow { offered.min(700) } else { offered };
             node.sent(link, taken);
             if taken < offered {

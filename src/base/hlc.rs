@@ -18,6 +18,12 @@ impl Hlc {
     pub fn ms(self) -> u64 {
         self.0 >> 16
     }
+
+    /// The same, above all that are drawn: of what may never have been.
+    #[must_use]
+    pub fn doubted(self) -> Hlc {
+        Hlc(self.0 | 1 << 63)
+    }
 }
 
 /// A stamp and who drew it: unique, and ordered the same everywhere. Each session has one.

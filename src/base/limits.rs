@@ -97,6 +97,8 @@ pub const SPARE_BUFFERS: usize = 64;
 
 /// Bytes of private answers a link may have unread; a client that asks and never reads is closed.
 pub const CONTROL_BYTES: usize = 64 << 10;
+/// Turns of which it is remembered when they were said, 16 bytes each: above it every other of the older ones.
+pub const LAG_MARKS: usize = 4096;
 /// Ranges one reader's spans may have; beyond it the closest are joined (repeats, never loss).
 pub const SPANS_MAX: usize = 64;
 /// Broken sessions of one name that a mailbox tells apart; beyond it the oldest two are joined.
@@ -199,6 +201,17 @@ pub const SPAWN_RETRY: Duration = Duration::from_secs(1);
 pub const SPAWN_RETRY_MAX: Duration = Duration::from_secs(300);
 /// One in so many places must be free on the other servers before one ends: else it would soon be started again.
 pub const SPARE_PART: u64 = 5;
+/// Status requests that are served at once; the oldest gives way. Probes and a scraper are a handful.
+pub const HTTP_CONNECTIONS: usize = 16;
+/// Bytes of such a request, which has no body: curl's has 80, a browser's 1,000.
+pub const HTTP_HEAD_BYTES: usize = 8 << 10;
+/// Header fields of such a request.
+pub const HTTP_FIELDS: usize = 64;
+/// How long such a request may take to arrive, and then its answer to leave.
+pub const HTTP_TIME: Duration = Duration::from_secs(5);
+/// How old the numbers of a status page may be that take a walk over all links and mailboxes: it costs up to 10 ms
+/// where there are 100,000.
+pub const STATUS_FRESH: Duration = Duration::from_secs(1);
 /// When accepting is tried again after the machine as a whole ran out of descriptors or memory.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -344,5 +357,5 @@ const _: () = assert!(CONTROL_BYTES >= 16 << 10);
 const _: () = assert!(LINE_BYTES_MIN > NAME_CHARS * 12 + SECRET_BYTES * 6 + 256);
 const _: () = assert!(KERNEL_SEND_BYTES >= 8 * KERNEL_SEND_ASK as u64);
 const _: () = assert!(SPANS_MAX >= RUNS_MAX);
-// Each server has a link, and some are dialled; a dozen descriptors are neither's.
-const _: () = assert!(RESERVED_DESCRIPTORS >= SERVERS_MAX as u64 + 48);
+// Each server has a link, some are dialled, some ask for the status; a dozen descriptors are neither's.
+const _: () = assert!(RESERVED_DESCRIPTORS >= (SERVERS_MAX + HTTP_CONNECTIONS) as u64 + 48);

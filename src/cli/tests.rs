@@ -89,6 +89,16 @@ fn a_stop_may_take_half_a_minute_or_what_is_said() {
 }
 
 #[test]
+fn where_the_status_pages_are_is_this_machine_unless_it_is_said() {
+    let at = |text: &str| place(text).map(|at| at.to_string());
+    assert_eq!(at("9780"), Ok("127.0.0.1:9780".into()));
+    assert_eq!((at(":0"), at("[::]:1")), (Ok("127.0.0.1:0".into()), Ok("[::]:1".into())));
+    assert!(at("localhost:1").unwrap_err().contains("127.0.0.1:9780") && at("70000").is_err());
+    let options = options("as server --http 0.0.0.0:9780").unwrap();
+    assert_eq!(options.http.map(|at| at.to_string()), Some("0.0.0.0:9780".into()));
+}
+
+#[test]
 fn sizes_and_durations_are_read() {
     assert_eq!(
         (size("10"), size("2K"), size("1MiB"), size("1g")),

@@ -25,12 +25,20 @@ counters! {
     connections,
     /// Lines taken from clients.
     lines,
+    /// Bytes of those lines.
+    lines_bytes,
     /// Activities accepted, each one broadcast.
     activities,
     /// Bytes of broadcasts appended to the feed.
     feed_bytes,
+    /// Broadcasts the kernel took for clients: each line for each client.
+    deliveries,
     /// Bytes of broadcasts the kernel took for clients.
     sent_bytes,
+    /// Bytes of frames taken from other servers.
+    peer_bytes,
+    /// Bytes of frames handed to links to other servers.
+    peer_sent_bytes,
     /// Names registered.
     registrations,
     /// Registrations that went on though a server had not answered.
@@ -45,6 +53,8 @@ counters! {
     names_asked,
     /// Registries of other servers found to differ from this one.
     registries_differed,
+    /// Sessions sent to another server.
+    redirects,
     /// Registrations refused.
     registrations_refused,
     /// Of those: because the disk does not take them.
@@ -111,6 +121,16 @@ counters! {
     spawns_failed,
     /// Messages applied without what their sender said before elsewhere, because that did not come.
     prev_unmet,
+    /// Times the machine had no descriptor or memory for a connection that waits.
+    accepts_failed,
+    /// Syncs of messages to the disk that failed.
+    syncs_failed,
+    /// Status pages asked for.
+    http_requests,
+    /// Of those: not answered, because the request was bad, late, or one too many.
+    http_refused,
+    /// Times the limits were read anew.
+    reloads,
 }
 
 /// Why a link was closed. The name is its log text and its metric label.
@@ -215,6 +235,13 @@ impl CloseReason {
 }
 
 impl Counters {
+    /// Everything that is counted, each with its value; of closes one for each reason.
+    pub fn all(&self) -> impl Iterator<Item = (String, u64)> {
+        let closed =
+            CloseReason::ALL.iter().map(|r| (format!("closed_{}", r.label()), self.closed[*r as usize]));
+        self.list().map(|(name, _, n)| (name.to_owned(), n)).chain(closed)
+    }
+
     /// Counts a close.
     pub fn close(&mut self, reason: CloseReason) {
         self.closed[reason as usize] += 1;

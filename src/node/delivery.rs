@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use super::counters::CloseReason;
+use super::lag::Lags;
 use super::link::{Answers, Link, Phase, Who, id};
 use super::mesh::PeerId;
 use super::registry::NO_SLOT;
@@ -25,8 +26,11 @@ use crate::wire::encode;
 #[derive(Debug)]
 pub(super) struct Delivery {
     pub feed: Feed,
+    pub(super) lags: Lags,
     followers: Vec<u32>,
     sweep: usize,
+    /// The feed's end when this sweep began, and when the last did.
+    sweep_to: Offset,
     swept_to: Offset,
     queue: VecDeque<LinkId>,
     /// Blocked readers by the offset they stood at when they came in here; each is in once at most.
@@ -43,8 +47,10 @@ impl Delivery {
     pub fn new(feed_bytes: usize) -> Delivery {
         Delivery {
             feed: Feed::new(feed_bytes),
+            lags: Lags::default(),
             followers: Vec::new(),
             sweep: 0,
+            sweep_to: 0,
             swept_to: 0,
             queue: VecDeque::new(),
             trailing: BinaryHeap::new(),
@@ -91,13 +97,8 @@ impl<'a> Transmit<'a> {
     }
 
     /// Bytes in all parts.
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.parts.iter().map(|p| p.len()).sum()
-    }
-
-    /// True when there is nothing to write.
-    pub fn is_empty(&self) -> bool {
-        self.parts[0].is_empty()
     }
 }
 
@@ -153,11 +154,14 @@ impl Node {
 
     fn writable_follower(&mut self) -> Option<LinkId> {
         while self.delivery.swept_to < self.delivery.feed.tail() {
+            if self.delivery.sweep == 0 {
+                self.delivery.sweep_to = self.delivery.feed.tail();
+            }
             let Some(slot) = self.delivery.followers.get(self.delivery.sweep).map(|slot| *slot as usize)
             else {
                 self.delivery.sweep = 0;
-                self.delivery.swept_to = self.delivery.feed.tail();
-                break;
+                self.delivery.swept_to = self.delivery.sweep_to;
+                continue;
             };
             let link = &self.links[slot];
             let link_id = id(slot, link);
@@ -215,6 +219,8 @@ impl Node {
             {
                 link.sent.jump(cursor, next.from);
             }
+            let Delivery { feed, lags, .. } = &mut self.delivery;
+            self.counters.deliveries += lags.wrote(feed, plan.feed.from, cursor, link.sent.live_from());
             link.sent.trim(cursor);
             self.counters.sent_bytes += fed;
         }

@@ -73,6 +73,9 @@ impl Node {
         if theirs.root == self.registry.root() {
             self.note_agreement(from);
         }
+        if let Some(peer) = self.mesh.get_mut(from) {
+            peer.root = Some(theirs.root);
+        }
         if theirs.ask {
             self.tell_digest(from, false);
         }

@@ -256,6 +256,7 @@ impl Node {
             return;
         }
         self.spare(link_id);
+        self.counters.redirects += 1;
         self.close(link_id, CloseReason::Redirected);
         let link = self.at_mut(link_id);
         let aside = link.aside.as_mut().expect("a closing link has one");

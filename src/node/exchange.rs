@@ -25,6 +25,7 @@ impl Node {
         if !waits && prev.is_empty() {
             // Nobody is there to hold a second copy.
             let at = self.delivery.feed.tail();
+            self.delivery.lags.mark(at, self.now);
             self.delivery.feed.append(stream.id, seq, &line);
             stream.applied_at_once(at, self.delivery.feed.floor());
         } else {
@@ -49,6 +50,8 @@ impl Node {
             self.expose();
             self.progress();
             self.read_again();
+            self.await_second_copy();
+            self.await_prev();
         }
     }
 
@@ -68,7 +71,9 @@ impl Node {
     }
 
     fn await_second_copy(&mut self) {
+        // What there is no room for is looked at in the next turn.
         if let Some((_, at)) = self.relay.accepted.front()
+            && !self.relay.more
             && !std::mem::replace(&mut self.relay.second_copy_set, true)
         {
             self.timers.set(*at + SECOND_COPY, Timer::SecondCopy);
@@ -100,6 +105,8 @@ impl Node {
         }
         let before = own.applied();
         let waited = self.relay.accepted.front().is_some_and(|(_, at)| *at < self.now);
+        let since = self.relay.accepted.front().map_or(self.now, |(_, at)| *at);
+        self.delivery.lags.mark(self.delivery.feed.tail(), since);
         while own.applied() < upto && own.next().is_some() {
             if own.next_bytes() > self.delivery.room() {
                 self.relay.more = true;
@@ -111,7 +118,14 @@ impl Node {
         if waited || self.mesh.linked().next().is_some() {
             self.counters.exposed_single_copy += applied.saturating_sub(before.max(self.relay.copied));
         }
-        while self.relay.accepted.front().is_some_and(|(seq, _)| *seq <= applied) {
+        let mut counted = before;
+        while let Some((seq, at)) = self.relay.accepted.front().copied() {
+            let upto = seq.min(applied);
+            self.delivery.lags.copied(self.now.since(at), upto.saturating_sub(counted));
+            counted = counted.max(upto);
+            if seq > applied {
+                break;
+            }
             self.relay.accepted.pop_front();
         }
         self.read_again();
@@ -183,6 +197,13 @@ impl Node {
     fn apply(&mut self, i: usize) -> bool {
         let mut any = false;
         while let Some(prev) = self.relay.streams[i].next() {
+            if self.relay.streams[i].next_bytes() > self.delivery.room() {
+                self.relay.more = true;
+                if !self.relay.blocked.contains(&i) {
+                    self.relay.blocked.push(i);
+                }
+                return any;
+            }
             let missing = |(stream, seq): &&(StreamId, u64)| self.relay.applied_of(*stream) < *seq;
             let missing: Vec<(StreamId, u64)> = prev.iter().filter(missing).copied().collect();
             if !missing.is_empty() && i != OWN {
@@ -199,13 +220,8 @@ impl Node {
                 }
                 self.counters.prev_unmet += 1;
             }
-            if self.relay.streams[i].next_bytes() > self.delivery.room() {
-                self.relay.more = true;
-                if !self.relay.blocked.contains(&i) {
-                    self.relay.blocked.push(i);
-                }
-                return any;
-            }
+            let since = self.relay.streams[i].waits_since.unwrap_or(self.now);
+            self.delivery.lags.mark(self.delivery.feed.tail(), since);
             self.relay.streams[i].apply(&mut self.delivery.feed);
             any = true;
         }
@@ -229,6 +245,13 @@ impl Node {
             if self.apply(i) {
                 self.progress();
             }
+        }
+        self.await_prev();
+    }
+
+    fn await_prev(&mut self) {
+        if self.relay.more {
+            return;
         }
         let since = self.relay.blocked.iter().filter_map(|i| self.relay.streams[*i].waits_since).min();
         if let Some(since) = since {

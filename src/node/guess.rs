@@ -26,6 +26,10 @@ impl Guesses {
         Guesses { pairs: HashMap::with_hasher(seed), order: VecDeque::new(), seed, allowed }
     }
 
+    pub fn set_allowed(&mut self, allowed: u8) {
+        self.allowed = allowed;
+    }
+
     /// How long this address must wait before this name is tried again; none if it need not.
     pub fn wait(&mut self, now: Time, address: IpAddr, name: &str) -> Option<Duration> {
         self.expire(now);

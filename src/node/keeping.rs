@@ -153,11 +153,11 @@ impl Node {
         bad
     }
 
-    /// Should its client have been told of success, it has the name. Should it not, and another have been told so
-    /// since, that one has: so it counts from now on.
+    /// Should its client have been told of success, it has the name. Should it not, and another have been told so,
+    /// that one has, whatever the clocks said: so it is later than any.
     fn restore_claim(&mut self, claim: Registration) {
         self.mesh.clock.hear(claim.stamp.at);
-        let stamp = self.mesh.clock.draw_above(claim.stamp);
+        let stamp = Generation { at: claim.stamp.at.doubted(), ..claim.stamp };
         let user = self.merge_registration(&Registration { stamp, ..claim });
         self.keeping.names.push(user);
     }

@@ -3,12 +3,13 @@
 //! A server is told one address at most. The rest it hears from those it is linked to, and dials them
 //! until there is a link to each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::link::{Link, Phase};
 use super::mesh::PeerId;
+use super::status::{Other, OtherState};
 use super::{Action, Node, Timer};
 use crate::base::id::{LinkId, ServerId};
 use crate::base::limits::{FIRST_SYNC, HANDSHAKE, REDIAL_FORGET, REDIAL_MAX, REDIAL_MIN, SERVERS_MAX};
@@ -25,6 +26,8 @@ struct Target {
     /// It was given when the server started, so it is never forgotten.
     given: bool,
     failures: u32,
+    /// The server there said that it stops, and was not met since.
+    stopped: bool,
     /// The link that is being dialled.
     link: Option<LinkId>,
     next: Time,
@@ -60,6 +63,28 @@ impl Membership {
 }
 
 impl Node {
+    /// Servers that are dialled and not linked, one entry each.
+    pub(super) fn unlinked(&self) -> Vec<Other> {
+        let is_linked = |t: &Target| t.id.is_some_and(|id| self.mesh.by_server(id).is_some());
+        let mut met = BTreeSet::new();
+        let mut is_new = |t: &Target| t.id.is_none_or(|id| met.insert(id));
+        let away = self.membership.targets.iter().filter(|(_, t)| !t.is_self && !is_linked(t));
+        let other = |(key, t): (&(String, u16), &Target)| Other {
+            id: t.id,
+            hostname: key.0.clone(),
+            port: key.1,
+            state: if t.stopped { OtherState::Stopped } else { OtherState::Lost },
+            draining: false,
+            sessions: 0,
+            silent_ms: self.now.since(t.good_at).as_millis() as u64,
+            unconfirmed: 0,
+            missing: 0,
+            in_step: false,
+            same_names: None,
+        };
+        away.filter(|(_, t)| is_new(t)).map(other).collect()
+    }
+
     /// Tells the node under which address other servers and clients reach it.
     pub fn introduce(&mut self, hostname: &str, port: u16) {
         self.membership.home = Some((hostname.to_owned(), port));
@@ -112,8 +137,16 @@ impl Node {
             target.is_self &= id.is_none();
             target.id = id.or(target.id);
         } else if self.membership.targets.len() < TARGETS_MAX {
-            let target =
-                Target { id, is_self: false, given, failures: 0, link: None, next: now, good_at: now };
+            let target = Target {
+                id,
+                is_self: false,
+                given,
+                failures: 0,
+                stopped: false,
+                link: None,
+                next: now,
+                good_at: now,
+            };
             self.membership.targets.insert(key, target);
         } else {
             log::warn!("the address {}:{} is one too many: {TARGETS_MAX} are kept", key.0, key.1);
@@ -157,6 +190,7 @@ impl Node {
         match found {
             Some(server) => {
                 (target.id, target.failures, target.good_at) = (Some(server), 0, now);
+                target.stopped = false;
                 self.keeping.peers = self.keeping.on;
                 target.next = now;
             }
@@ -187,6 +221,7 @@ impl Node {
         for target in self.membership.targets.values_mut().filter(|t| t.id == Some(server)) {
             target.good_at = now;
             target.failures = target.failures.max(failures);
+            target.stopped = has_stopped;
             target.next = now + wait.mul_f64(0.5 + (draw % 1024) as f64 / 1024.0);
             any = true;
         }

@@ -176,6 +176,7 @@ impl Node {
         self.now = now;
         let Some(Who::Server(slot)) = self.link(link_id).map(|link| link.who) else { return Flow::Pause };
         let peer_id = PeerId(slot);
+        self.counters.peer_bytes += bytes.len() as u64;
         if let Some(peer) = self.mesh.get_mut(peer_id) {
             peer.heard_at = now;
             peer.suspect = false;

@@ -11,7 +11,8 @@
 //! 3. [`Node::action`] until there is none. Some make new input at once: `Settle` is answered by
 //!    `Settled`, `Close` by `Closed`, `Resume` has held lines given again.
 //! 4. [`Node::writable`] until there is none; for each link [`Node::transmit`], write, [`Node::sent`], and
-//!    [`Node::blocked`] if the socket took less. Then 3 once more, for what the writing closed.
+//!    [`Node::blocked`] if the socket took less. Then 3 once more, for what the writing closed, and
+//!    [`Node::flushed`], for what is measured.
 //! 5. Sleep until an event or [`Node::timeout`].
 
 mod answering;
@@ -33,6 +34,7 @@ mod frontier;
 mod guess;
 mod hashing;
 mod keeping;
+mod lag;
 mod late;
 mod link;
 mod membership;
@@ -50,6 +52,7 @@ mod scale;
 mod sent;
 mod session;
 mod spread;
+mod status;
 mod stream;
 mod timers;
 
@@ -63,9 +66,11 @@ pub use contract::{Action, Input, Reading, Seeds};
 pub use counters::{CloseReason, Counters};
 pub use delivery::Transmit;
 pub use hashing::{HashJob, HashTask, Hashed};
+pub use lag::{Histogram, LAG_BOUNDS_US};
 pub use mesh::Identity;
 pub use mutation::Mutation;
 pub use registry::Record;
+pub use status::{Other, OtherState, State, Status, Storage, word};
 
 use crate::base::id::LinkId;
 use crate::base::limits::{FRAME_BYTES, Limits, STRANGER_LINE_BYTES};
@@ -229,7 +234,10 @@ impl Node {
             Err(refusal) => self.invalid(link_id, &refusal),
         };
         self.decoder = Some(decoder);
-        self.counters.lines += u64::from(flow != Flow::Again);
+        if flow != Flow::Again {
+            self.counters.lines += 1;
+            self.counters.lines_bytes += line.len() as u64 + 1;
+        }
         flow
     }
 
@@ -323,6 +331,21 @@ impl Node {
     /// What was counted so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// For what only the shell sees.
+    pub fn counters_mut(&mut self) -> &mut Counters {
+        &mut self.counters
+    }
+
+    /// Other bounds hold from now on. The size of the feed and the number of hash threads stay as they are.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.registry.set_names_max(limits.names);
+        self.guesses.set_allowed(limits.failed_logins);
+        let Limits { feed_bytes, hash_threads, .. } = self.limits;
+        self.spread.books.most = limits.max_clients;
+        self.limits = Limits { feed_bytes, hash_threads, ..limits };
+        self.counters.reloads += 1;
     }
 
     fn link(&self, link_id: LinkId) -> Option<&Link> {

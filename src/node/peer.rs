@@ -39,12 +39,13 @@ pub(super) struct Peer {
     pub caught_up_at: u64,
     pub heard_at: Time,
     pub suspect: bool,
+    /// Its load and the digest of its names, as it said last.
+    pub load: u64,
+    pub root: Option<u64>,
     /// It is about to stop: nobody is sent there.
     pub draining: bool,
     /// See [`Announce::spawned`].
     pub spawned: Option<u64>,
-    /// Sessions it has.
-    pub load: u64,
     /// It wants another server, and since when it says so.
     pub spawning: Option<(Spawning, Time)>,
     /// What it was told of our load last.
@@ -84,9 +85,10 @@ impl Peer {
             caught_up_at: 0,
             heard_at: now,
             suspect: false,
+            load: 0,
+            root: None,
             draining: false,
             spawned: None,
-            load: 0,
             spawning: None,
             told: None,
             has_names: 0,
@@ -148,6 +150,7 @@ impl Node {
 
     /// The shell took `n` of them.
     pub(super) fn peer_sent(&mut self, peer_id: PeerId, n: usize) {
+        self.counters.peer_sent_bytes += n as u64;
         if let Some(peer) = self.mesh.get_mut(peer_id) {
             peer.at = (peer.at + n).min(peer.out.len());
             if peer.at == peer.out.len() {

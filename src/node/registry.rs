@@ -148,6 +148,10 @@ impl Registry {
         self.users.len()
     }
 
+    pub fn set_names_max(&mut self, names_max: usize) {
+        self.names_max = names_max;
+    }
+
     /// No more names may be registered here. Those of other servers are still learnt.
     pub fn is_full(&self) -> bool {
         self.users.len() >= self.names_max.min(NO_SLOT as usize)

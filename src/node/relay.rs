@@ -111,6 +111,14 @@ impl Relay {
         vector.iter().all(|(stream, seq)| self.applied_of(stream) >= seq)
     }
 
+    /// Frames of the stream that somebody is known to hold and this server does not.
+    pub fn missing_of(&self, stream: StreamId) -> u64 {
+        self.find(stream).map_or(0, |stream| {
+            let told = stream.told.map_or(0, |(seq, _)| seq);
+            told.max(stream.wanted).saturating_sub(stream.held())
+        })
+    }
+
     /// True for a linked stream whose link brings nothing though others have more.
     pub fn is_overdue(&self, stream: StreamId) -> bool {
         self.find(stream).is_some_and(|stream| stream.is_overdue)

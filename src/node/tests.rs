@@ -1,7 +1,9 @@
 use std::time::Duration;
 
+use crate::base::id::LinkId;
 use crate::base::limits::Limits;
-use crate::node::CloseReason;
+use crate::base::time::Time;
+use crate::node::{CloseReason, Node, Seeds};
 use crate::sim::World;
 
 fn world() -> World {
@@ -191,4 +193,29 @@ fn who_comes_when_a_server_has_stopped_is_closed() {
     let a = w.connect();
     w.send(a, b"{\"command\":\"LOGIN\",\"username\":\"anonymous\"}\n");
     assert_eq!((&*w.heard(a), w.socket(a).shut), ("", true));
+}
+
+#[test]
+fn what_is_said_in_the_middle_of_a_flush_reaches_those_already_written_to() {
+    let (mut node, now) = (Node::new(Limits::default(), &Seeds::fixed(1)), Time::START);
+    let flush = |node: &mut Node, n: usize| -> Vec<LinkId> {
+        let write = |node: &mut Node| {
+            let link = node.writable()?;
+            let n = node.transmit(link).bytes();
+            node.sent(link, n);
+            Some(link)
+        };
+        (0..n).map_while(|_| write(node)).collect()
+    };
+    let links: Vec<LinkId> = (0..3).map(|_| node.connect(now, [127, 0, 0, 1].into())).collect();
+    for link in &links {
+        node.line(now, *link, b"{\"command\":\"LOGIN\",\"username\":\"anonymous\"}");
+    }
+    flush(&mut node, 100);
+    let said = b"{\"command\":\"ACTIVITY_MESSAGE\",\"username\":\"anonymous\",\"activity\":{}}";
+    node.line(now, links[0], said);
+    let first = flush(&mut node, 1);
+    node.line(now, links[1], said);
+    let rest = flush(&mut node, 100);
+    assert!(rest.contains(&first[0]), "{first:?}, then {rest:?}");
 }

@@ -66,6 +66,7 @@ pub(super) enum Timer {
 }
 
 const KINDS: usize = 24;
+const AWAY: usize = 5;
 /// Places a queue keeps when it is empty.
 const CAPACITY_KEPT: usize = 256;
 
@@ -77,7 +78,7 @@ impl Timer {
             Timer::Silent(_) => 2,
             Timer::Closing(_) => 3,
             Timer::Drain(_) => 4,
-            Timer::Away(_) => 5,
+            Timer::Away(_) => AWAY,
             Timer::Verifier(_) => 6,
             Timer::Rows => 19,
             Timer::Handshake(_) => 7,
@@ -123,6 +124,11 @@ impl Timers {
         self.queues.iter().filter_map(|q| q.front().map(|(at, _)| *at)).min()
     }
 
+    /// The deadlines of all names that may be owed something: one each.
+    pub fn away(&self) -> impl Iterator<Item = &Timer> {
+        self.queues[AWAY].iter().map(|(_, timer)| timer)
+    }
+
     /// Takes the earliest deadline if it is reached. A server that was stopped for a while finds many at once,
     /// and what was to be first must be first then, too.
     pub fn expired(&mut self, now: Time) -> Option<Timer> {
@@ -152,6 +158,7 @@ impl Timers {
 impl Node {
     /// What was due happens.
     pub(super) fn on_time(&mut self) {
+        self.delivery.lags.flushed(self.now);
         self.delivery.start_turn();
         self.take_more();
         while let Some(timer) = self.timers.expired(self.now) {

@@ -88,6 +88,11 @@ impl Inflow {
         0
     }
 
+    /// Bytes held of half-received lines.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
     /// A link whose turn it may be now.
     pub fn next(&mut self) -> Option<LinkId> {
         if self.turn.is_none() { self.parked.pop_front() } else { None }

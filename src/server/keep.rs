@@ -122,6 +122,11 @@ impl Disk {
         }
     }
 
+    /// Messages cannot be synced, so the machine's end may cost them.
+    pub fn is_unsynced(&self) -> bool {
+        self.sync_failed
+    }
+
     /// When it has something to do though nothing happens.
     pub fn deadline(&self) -> Time {
         let sync_at = self.sync_at.filter(|_| !self.syncing);
@@ -204,6 +209,7 @@ impl Server {
             Answer::Synced { result, .. } => {
                 let Some(disk) = self.disk.as_mut() else { return };
                 disk.syncing = false;
+                self.node.counters_mut().syncs_failed += u64::from(result.is_err());
                 if disk.sync_failed != result.is_err() {
                     disk.sync_failed = result.is_err();
                     match result {
@@ -236,5 +242,34 @@ impl Server {
                 self.node.handle(self.now, Input::Committed { ticket, good: result.is_ok() });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::server::Options;
+
+    #[test]
+    fn a_sync_that_fails_is_counted_and_seen_until_one_succeeds() {
+        let folder = std::env::temp_dir().join(format!("activitystreamer-keep-{}", std::process::id()));
+        let keep = Keep {
+            folder: folder.clone(),
+            retention: Retention { bytes: 1 << 20, age: Duration::MAX },
+            fsync: Fsync::Interval,
+        };
+        let mut server = Server::new(&Options { keep: Some(keep), ..Options::default() }).unwrap();
+        let failed = || Err(io::Error::other("no"));
+        for (result, storage) in [(failed(), "degraded"), (failed(), "degraded"), (Ok(()), "good")] {
+            server.status = None;
+            server.on_answer(Answer::Synced { upto: 0, result });
+            let page = server.page("/metrics").body;
+            assert!(page.contains(&format!("storage{{state=\"{storage}\"}} 1\n")), "{page}");
+        }
+        assert_eq!(server.node.counters().syncs_failed, 2);
+        drop(server);
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -111,6 +111,7 @@ impl Server {
                 Err(e) if e.kind() == ErrorKind::WouldBlock => listener.knocking = false,
                 Err(e) if [ErrorKind::ConnectionAborted, ErrorKind::Interrupted].contains(&e.kind()) => {}
                 Err(e) => {
+                    self.node.counters_mut().accepts_failed += 1;
                     log::warn!("accepting a connection failed: {e}; trying again in {ACCEPT_RETRY:?}");
                     self.accept_from = self.now + ACCEPT_RETRY;
                     return;

@@ -5,15 +5,20 @@
 
 mod conn;
 mod dial;
+mod http;
 mod inflow;
 mod keep;
 mod listen;
 mod lookup;
+pub mod metrics;
 pub mod noise;
+mod notify;
 mod options;
+mod pages;
 mod peers;
 mod pool;
 pub mod secret;
+mod signals;
 mod spawn;
 mod sys;
 
@@ -25,7 +30,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use mio::event::Event;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 
 pub use keep::Keep;
@@ -34,17 +39,19 @@ pub use options::{Options, StartError};
 pub use spawn::Spawn;
 
 use crate::base::id::{LinkId, StreamId};
-use crate::base::limits::{RESERVED_DESCRIPTORS, STOP, STOP_PEERS, TURN_PROOFS, TURN_READ_BYTES};
+use crate::base::limits::{Limits, RESERVED_DESCRIPTORS, TURN_PROOFS, TURN_READ_BYTES};
 use crate::base::time::Time;
-use crate::node::{Action, Counters, Identity, Input, Node, Seeds};
+use crate::node::{Action, Identity, Input, Node, Seeds, Status};
 use crate::store::Request;
 use conn::{Conn, find};
+use http::Http;
 use inflow::Inflow;
 use keep::Disk;
 use noise::Credentials;
 use peers::Peers;
 use pool::Pool;
 use secret::{Keys, draw};
+use signals::report;
 use spawn::Spawner;
 
 const WAKER: Token = Token(usize::MAX);
@@ -54,6 +61,9 @@ const LISTENER: usize = usize::MAX - 2;
 
 /// More than there ever are.
 const LISTENERS_MAX: usize = 8;
+
+/// The status pages' listener; their connections count down from there.
+const HTTP: usize = LISTENER - LISTENERS_MAX;
 
 const _: () = assert!(usize::BITS == 64, "a token holds a slot and a generation");
 
@@ -68,6 +78,9 @@ pub struct Server {
     node: Node,
     poll: Poll,
     listeners: Vec<Listener>,
+    http: Option<Http>,
+    /// What its pages say of the node, and when that was so.
+    status: Option<(Time, Status)>,
     signals: Signals,
     pool: Pool,
     disk: Option<Disk>,
@@ -92,7 +105,12 @@ pub struct Server {
     spawner: Option<Spawner>,
     /// It ends because it is not needed, and leaves nothing behind.
     retires: bool,
+    /// Reads the limits anew.
+    reload: Option<Reload>,
 }
+
+/// Reads the limits anew; with none they stay. It says itself what it found.
+pub type Reload = Box<dyn FnMut() -> Option<Limits>>;
 
 impl Server {
     /// Opens the listeners, gets the cluster secret and starts the threads. Nobody is served before
@@ -106,7 +124,7 @@ impl Server {
         let open_max = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(16) as usize;
         log::info!("descriptor limit {descriptors}: up to {open_max} connections");
         let poll = Poll::new()?;
-        let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1])?;
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP])?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let mut listeners = Vec::new();
@@ -118,6 +136,9 @@ impl Server {
             poll.registry().register(&mut socket, Token(LISTENER - i), Interest::READABLE)?;
             listeners.push(Listener { socket, knocking: false });
         }
+        let http =
+            options.http.map(|at| Http::open(at, poll.registry()).map_err(|e| StartError::Http(at, e)));
+        let http = http.transpose()?;
         let secret = options.secret.obtain(options.join.is_some()).map_err(StartError::Secret)?;
         let keys = Keys::derive(&secret).map_err(StartError::Secret)?;
         let credentials = Credentials::new(&keys).map_err(StartError::Secret)?;
@@ -139,6 +160,8 @@ impl Server {
             node,
             poll,
             listeners,
+            http,
+            status: None,
             signals,
             pool: Pool::new(options.limits.hash_threads, &waker)?,
             disk,
@@ -157,6 +180,7 @@ impl Server {
             drain: options.limits.drain,
             spawner,
             retires: false,
+            reload: None,
         })
     }
 
@@ -165,9 +189,15 @@ impl Server {
         self.listeners.iter().filter_map(|listener| listener.socket.local_addr().ok())
     }
 
+    /// At SIGHUP its bounds are read anew so.
+    pub fn on_reload(&mut self, reload: Reload) {
+        self.reload = Some(reload);
+    }
+
     /// Serves until SIGTERM or SIGINT.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
+        notify::tell("READY=1");
         while self.stop_by.is_none_or(|by| self.is_busy() && self.now < by) {
             match self.poll.poll(&mut events, self.timeout()) {
                 Err(e) if e.kind() != ErrorKind::Interrupted => return Err(e),
@@ -220,6 +250,8 @@ impl Server {
                 break;
             }
         }
+        self.node.flushed(self.clock());
+        self.turn_of_http();
     }
 
     fn on_event(&mut self, event: &Event) {
@@ -237,6 +269,8 @@ impl Server {
                     listener.knocking = true;
                 }
             }
+            Token(HTTP) => self.on_http_knock(),
+            token if Http::place(token).is_some() => self.on_http(token),
             Token(n) => {
                 let link = LinkId::unpack(n as u64);
                 if self.is_peer(link) {
@@ -301,7 +335,7 @@ impl Server {
             } else {
                 conn.stream.write_vectored(&transmit.parts.map(IoSlice::new))
             };
-            let offered = transmit.len();
+            let offered = transmit.bytes();
             match written {
                 Ok(n) => {
                     self.node.sent(link, n);
@@ -326,30 +360,6 @@ impl Server {
         }
     }
 
-    fn on_signals(&mut self) {
-        let pending: Vec<i32> = self.signals.pending().collect();
-        for signal in pending {
-            if signal == SIGUSR1 {
-                report(self.node.counters());
-            } else if self.stop_by.is_some() {
-                log::warn!("stopping at once");
-                self.stop_by = Some(self.now);
-            } else {
-                self.stop();
-            }
-        }
-    }
-
-    fn stop(&mut self) {
-        self.node.handle(self.now, Input::Stop);
-        let (what, drain) = match self.node.is_draining() {
-            true => ("are sent to other servers", self.drain),
-            false => ("get what they are owed", Duration::ZERO),
-        };
-        log::info!("stopping: {} connections {what}", self.open);
-        self.stop_by = Some(self.now + drain + STOP + STOP_PEERS);
-    }
-
     /// How long the loop may sleep.
     fn timeout(&self) -> Option<Duration> {
         let now = self.clock();
@@ -359,7 +369,8 @@ impl Server {
         }
         let accept = accepts.then_some(self.accept_from);
         let disk = self.disk.as_ref().map(Disk::deadline);
-        let deadlines = [self.inflow.deadline(), self.stop_by, accept, disk, self.next_slow_address()];
+        let http = self.http.as_ref().and_then(Http::deadline);
+        let deadlines = [self.inflow.deadline(), self.stop_by, accept, disk, http, self.next_slow_address()];
         let deadlines = deadlines.into_iter().flatten();
         deadlines.map(|at| at.since(now)).chain(self.node.timeout(now)).min()
     }
@@ -381,15 +392,4 @@ fn seeds(keys: &Keys, credentials: &Credentials) -> io::Result<Seeds> {
 /// Milliseconds since 1970. Nothing waits by it.
 fn wall() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-}
-
-/// Logs what was counted, leaving out what never happened.
-fn report(counters: &Counters) {
-    let counts = counters.list().map(|(name, _, n)| (name.to_owned(), n));
-    let closed = crate::node::CloseReason::ALL
-        .iter()
-        .map(|r| (format!("closed_{}", r.label()), counters.closed[*r as usize]));
-    let text: Vec<String> =
-        counts.chain(closed).filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name}={n}")).collect();
-    log::info!("counted: {}", text.join(" "));
 }

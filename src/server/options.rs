@@ -1,5 +1,6 @@
 //! What a server is started with, and why it may not start.
 
+use std::net::SocketAddr;
 use std::{fmt, io};
 
 use super::keep::Keep;
@@ -25,6 +26,8 @@ pub struct Options {
     pub keep: Option<Keep>,
     /// How it starts other servers, if it does when all are full.
     pub spawn: Option<Spawn>,
+    /// Where its status pages are; with none it has none.
+    pub http: Option<SocketAddr>,
     /// Its bounds.
     pub limits: Limits,
 }
@@ -40,6 +43,7 @@ impl Default for Options {
             secret: Source::Alone,
             keep: None,
             spawn: None,
+            http: None,
             limits: Limits::default(),
         }
     }
@@ -50,6 +54,8 @@ impl Default for Options {
 pub enum StartError {
     /// The port cannot be had.
     Listen(u16, io::Error),
+    /// The address of the status pages cannot be had.
+    Http(SocketAddr, io::Error),
     /// There is no cluster secret.
     Secret(String),
     /// Its folder cannot be used.
@@ -69,6 +75,9 @@ impl fmt::Display for StartError {
         match self {
             StartError::Listen(port, error) => {
                 write!(f, "cannot listen on port {port}: {error}; -lp chooses another, -lp 0 a free one")
+            }
+            StartError::Http(at, error) => {
+                write!(f, "the status pages cannot be at {at}: {error}; --http chooses another place")
             }
             StartError::Secret(why) => write!(f, "{why}"),
             StartError::Store(error) => {

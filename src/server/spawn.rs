@@ -73,6 +73,11 @@ impl Spawner {
         };
         // Its log goes where this one's goes; what it prints is for nobody.
         command.stdin(Stdio::piped()).stdout(Stdio::null());
+        // This one's settings, and its process manager's socket, are not the other's.
+        let is_own = |name: &str| name.starts_with("AS_") || name == "NOTIFY_SOCKET";
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_own)) {
+            command.env_remove(name);
+        }
         sys::in_own_session(&mut command);
         command
     }

@@ -22,6 +22,15 @@ pub fn raise_descriptors() -> io::Result<u64> {
     Ok(wanted.rlim_cur)
 }
 
+/// Bytes of memory the process has in use; 0 where the system does not say.
+pub fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok();
+    let pages = pages.and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
+    // SAFETY: sysconf takes a number and touches no memory of ours.
+    let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    pages.unwrap_or(0) * u64::try_from(page_bytes).unwrap_or(0)
+}
+
 /// Has the allocator give blocks above 64 KiB (hash memory, long lines, outgrown tables) back to the system when they are
 /// freed, instead of learning to keep them.
 pub fn return_big_blocks() {

@@ -62,6 +62,8 @@ pub struct Outcome {
     pub violations: Vec<Violation>,
     /// How often what happened.
     pub marks: BTreeMap<&'static str, u64>,
+    /// What the nodes counted, all together.
+    pub counted: BTreeMap<String, u64>,
     /// Of all that happened, in its order.
     pub hash: u64,
     /// What was told, if it was asked for.
@@ -115,13 +117,15 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         cluster.violate("nothing makes a node panic", text.unwrap_or_default());
     }
-    let Cluster { swarm, schedule, mut judge, .. } = cluster;
+    let Cluster { swarm, schedule, hosts, mut judge, .. } = cluster;
+    hosts.iter().filter_map(|host| host.node.as_ref()).for_each(|node| judge.count(node));
     judge.mark_count("events", schedule.count());
     Outcome {
         seed,
         swarm,
         violations: judge.violations,
         marks: judge.marks,
+        counted: judge.counted,
         hash: schedule.hash(),
         story: judge.story,
     }

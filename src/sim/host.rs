@@ -277,7 +277,7 @@ impl Cluster {
         }
         let host = &mut self.hosts[h];
         host.dark = silently;
-        host.node = None;
+        host.node.take().iter().for_each(|node| self.judge.count(node));
         host.forget();
         self.survey();
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::cluster::{Cluster, Violation};
 use crate::base::time::Time;
+use crate::node::Node;
 
 /// Violations kept; more say nothing new.
 const KEPT: usize = 12;
@@ -11,13 +12,21 @@ const KEPT: usize = 12;
 pub(super) struct Judge {
     pub violations: Vec<Violation>,
     pub marks: BTreeMap<&'static str, u64>,
+    /// What the nodes counted, all together.
+    pub counted: BTreeMap<String, u64>,
     pub story: Vec<String>,
     tells: bool,
 }
 
 impl Judge {
     pub fn new(tells: bool) -> Judge {
-        Judge { violations: Vec::new(), marks: BTreeMap::new(), story: Vec::new(), tells }
+        Judge {
+            violations: Vec::new(),
+            marks: BTreeMap::new(),
+            counted: BTreeMap::new(),
+            story: Vec::new(),
+            tells,
+        }
     }
 
     /// Counts something that happened.
@@ -27,6 +36,13 @@ impl Judge {
 
     pub fn mark_count(&mut self, what: &'static str, n: u64) {
         *self.marks.entry(what).or_default() += n;
+    }
+
+    /// A node is over: takes what it counted.
+    pub fn count(&mut self, node: &Node) {
+        for (name, n) in node.counters().all() {
+            *self.counted.entry(name).or_default() += n;
+        }
     }
 
     pub fn tell(&mut self, now: Time, text: impl FnOnce() -> String) {

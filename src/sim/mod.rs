@@ -279,7 +279,7 @@ impl World {
         while let Some(link) = self.node.writable() {
             let transmit = self.node.transmit(link);
             let socket = self.sockets.entry(link).or_default();
-            let offered = transmit.len();
+            let offered = transmit.bytes();
             let n = socket.room.map_or(offered, |room| room.min(offered));
             let bytes = transmit.parts.iter().copied().flatten().take(n);
             socket.written.extend(bytes);

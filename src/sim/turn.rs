@@ -325,7 +325,7 @@ impl Cluster {
                 continue;
             }
             let transmit = node.transmit(link);
-            let offered = transmit.len();
+            let offered = transmit.bytes();
             let mut n = self.pipes[pipe].flows[side].write(now, &transmit.parts);
             transmit.parts.iter().for_each(|part| self.schedule.note_bytes(part));
             match self.pipes[pipe].owners[1 - side] {

@@ -1,0 +1,105 @@
+//! Runs a server from its settings, and reads them anew.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use super::config::{Change, Settings, environment};
+use super::{ServerArgs, logging};
+use crate::base::limits::Limits;
+use crate::server::secret::Source;
+use crate::server::{Options, Server};
+
+/// Runs a server until it is stopped, or says what its settings are; `given` are its own flags.
+pub fn run(args: &[OsString], given: &ServerArgs) -> ExitCode {
+    let read = Settings::read(args, environment()).and_then(|settings| {
+        let options = settings.flags()?.options()?;
+        Ok((settings, options))
+    });
+    let (settings, options) = match read {
+        Ok(read) => read,
+        Err(why) => return wrong(&why),
+    };
+    if given.print_config {
+        // That nobody reads it is no reason to fail.
+        let _ = write!(std::io::stdout(), "{}", settings.print());
+        return ExitCode::SUCCESS;
+    }
+    if given.check_config {
+        return check(&options);
+    }
+    set_log(&settings);
+    let mut server = match Server::new(&options) {
+        Ok(server) => server,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    // The server has its keys; the secret is wiped.
+    drop(options);
+    // For scripts; that nobody reads it is no reason to stop.
+    for address in server.addresses() {
+        let _ = writeln!(std::io::stdout(), "listening on {address}");
+    }
+    if let Some(address) = server.http_address() {
+        let _ = writeln!(std::io::stdout(), "status on http://{address}/");
+    }
+    let (args, mut settings) = (args.to_vec(), settings);
+    server.on_reload(Box::new(move || reload(&args, &mut settings)));
+    match server.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: the event loop failed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn wrong(why: &str) -> ExitCode {
+    let why = why.trim_start_matches("error: ").trim_end();
+    eprintln!("error: {why}");
+    ExitCode::from(2)
+}
+
+/// What a start would find, as far as it can be seen without one.
+fn check(options: &Options) -> ExitCode {
+    if let Source::File(_) = options.secret
+        && let Err(why) = options.secret.obtain(options.join.is_some())
+    {
+        return wrong(&why);
+    }
+    let _ = writeln!(std::io::stdout(), "the settings are good");
+    ExitCode::SUCCESS
+}
+
+fn set_log(settings: &Settings) {
+    if let Ok(ServerArgs { log: Some(level), .. }) = settings.flags() {
+        logging::set(level);
+    }
+}
+
+/// Reads the settings anew. Nothing changes if they are not good.
+fn reload(args: &[OsString], settings: &mut Settings) -> Option<Limits> {
+    let read = Settings::read(args, environment()).and_then(|new| {
+        let Change { settings, changed, restart } = settings.change(&new);
+        let limits = settings.flags()?.options()?.limits;
+        Ok((settings, changed, restart, limits))
+    });
+    let (new, changed, restart, limits) = match read {
+        Ok(read) => read,
+        Err(why) => {
+            log::error!("the settings stay as they are: {}", why.trim_start_matches("error: ").trim_end());
+            return None;
+        }
+    };
+    *settings = new;
+    set_log(settings);
+    let list = |keys: &[String]| if keys.is_empty() { "nothing".to_owned() } else { keys.join(", ") };
+    log::info!(
+        "settings read anew; changed: {}; to change it needs a restart: {}",
+        list(&changed),
+        list(&restart)
+    );
+    Some(limits)
+}
