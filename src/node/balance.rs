@@ -125,6 +125,11 @@ impl Inflow {
         self.granted.saturating_sub(self.used())
     }
 
+    /// Sent as far as is known, and not here yet: these clients are on no server.
+    pub fn coming(&self) -> u64 {
+        self.used() - self.arrived
+    }
+
     /// All that may still come.
     pub fn expected(&self) -> u64 {
         self.granted.max(self.used()) - self.arrived

@@ -121,8 +121,10 @@ impl Books {
 
     /// How full this server is.
     pub fn standing(&self) -> Standing {
-        let expected = [USERS, GUESTS].map(|kind| self.expected(kind) - self.here[kind]);
-        Standing { load: self.sessions(), expected: expected[0].saturating_add(expected[1]), most: self.most }
+        // What was granted and is not sent yet counts where it is.
+        let coming = self.others.values().flat_map(|other| &other.inflow).map(Inflow::coming);
+        let expected = coming.fold(0, u64::saturating_add);
+        Standing { load: self.sessions(), expected, most: self.most }
     }
 
     /// How full those of the servers are that share their clients. None if one of them has not said yet whether
