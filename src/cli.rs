@@ -8,6 +8,7 @@ mod logging;
 mod pages;
 mod serve;
 mod sim;
+mod spawn;
 mod status;
 mod values;
 
@@ -72,6 +73,8 @@ by -lh. A server that cannot join serves its clients, and goes on trying.
 Sizes are bytes and may end in K, M or G (times 1024). Durations are seconds, or like 500ms, 10m, 1h. The \
 flags -lp, -lh, -rp and -rh may be written with one dash.
 
+With --max-clients a network that is full starts another server by itself, which ends when it is not needed; see \
+--spawn. Until it is there, who comes is let in all the same.
 Every flag may also stand in a TOML file (--config), as `away = \"5m\"`, or in the environment, as AS_AWAY=5m: \
 a flag wins over the environment, that over the file. --print-config shows what holds, and from where.
 
@@ -170,6 +173,28 @@ struct ServerArgs {
     /// Milliseconds between two announces of this server's load to the others
     #[arg(short, long = "announce", alias = "announce-ms", value_name = "MS", default_value_t = 5000, value_parser = clap::value_parser!(u64).range(100..=600_000))]
     announce: u64,
+    /// Whether clients are sent to servers that have fewer (REDIRECT): on, or off
+    #[arg(long, value_name = "WHEN", default_value = "on", value_parser = ["on", "off"])]
+    balance: String,
+    /// Clients this server should have at most. One more is let in when all servers have as many as they should,
+    /// and sent on as soon as there is room elsewhere [default: no bound]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max_clients: Option<u64>,
+    /// What starts another server when all have as many clients as they should: this program on a free port of this
+    /// machine (local), nothing (off), or a command for the shell. In the command {args} becomes the flags for
+    /// `activitystreamer server`, and the cluster secret is its standard input [default: local with --max-clients,
+    /// else off]
+    #[arg(long, value_name = "HOW", requires = "max_clients", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    spawn: Option<String>,
+    /// Most servers started so, in the whole network at a time
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=63))]
+    spawn_max: u16,
+    /// After how long without a client a server that was started so ends, if the others have room
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
+    retire: Duration,
+    /// This server was started by another, which knows it by this number: it ends by itself when it is not needed
+    #[arg(long, value_name = "NUMBER")]
+    spawned: Option<u64>,
     /// Serve /healthz, /readyz, /metrics (Prometheus) and /status (JSON) here. A port alone is one of this
     /// machine's loopback; 0 takes a free one. The address is printed on standard output
     #[arg(long, value_name = "ADDR:PORT", value_parser = place)]
@@ -249,6 +274,12 @@ fn old_flags(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
 }
 
 impl ServerArgs {
+    /// The folder of what outlives the server, if something does.
+    fn keeps_in(&self) -> Option<PathBuf> {
+        let is_kept = !self.ephemeral && (self.local_port != 0 || self.data_dir.is_some());
+        is_kept.then(|| self.data_dir.clone().unwrap_or_else(|| PathBuf::from(DATA_DIR)))
+    }
+
     fn options(self) -> Result<Options, String> {
         if !(LINE_BYTES_MIN..=LINE_BYTES_MAX).contains(&self.line_bytes) {
             return Err(format!(
@@ -277,11 +308,18 @@ impl ServerArgs {
             (None, Some(host)) if !loopback(host) => Bind::Everywhere,
             (None, _) => Bind::Loopback,
         };
+        let spawn = self.how_to_spawn();
         let limits = Limits {
             line_bytes: self.line_bytes,
             feed_bytes: self.feed_bytes,
             away: self.away,
             drain: self.drain,
+            announce: Duration::from_millis(self.announce),
+            balance: self.balance == "on",
+            max_clients: self.max_clients,
+            spawn_max: if spawn.is_some() { usize::from(self.spawn_max) } else { 0 },
+            spawned: self.spawned,
+            retire: self.retire,
             login: self.login_timeout,
             failed_logins: self.failed_logins,
             names: self.names,
@@ -289,10 +327,9 @@ impl ServerArgs {
             hash_passes: self.hash_passes,
             hash_threads: usize::from(self.hash_threads),
         };
-        let kept = self.data_dir.clone().unwrap_or_else(|| PathBuf::from(DATA_DIR));
-        let is_kept = !self.ephemeral && (self.local_port != 0 || self.data_dir.is_some());
         let retention = Retention { bytes: self.retention_bytes as u64, age: self.retention_age };
-        let keep = is_kept.then(|| Keep { folder: kept.clone(), retention, fsync: self.fsync });
+        let keep = self.keeps_in().map(|folder| Keep { folder, retention, fsync: self.fsync });
+        let kept = self.data_dir.clone().unwrap_or_else(|| PathBuf::from(DATA_DIR));
         let secret = match (self.secret, self.secret_file) {
             (Some(secret), _) => Source::Given(secret),
             (None, Some(file)) => Source::File(file),
@@ -305,8 +342,8 @@ impl ServerArgs {
             hostname: self.local_host.unwrap_or_else(|| "localhost".to_owned()),
             join: self.remote_host.map(|host| (host, self.remote_port.unwrap_or(PORT))),
             secret,
-            announce: Duration::from_millis(self.announce),
             keep,
+            spawn,
             http: self.http,
             limits,
         })

@@ -68,6 +68,8 @@
 //! | follower | a link that has everything and only needs what comes next |
 //! | answer | a private line to one client |
 //! | claim, release | a login asks all servers about its name; their answer |
+//! | credit, grant | how many clients a server may send to another, in all |
+//! | spawn, retire | a full network starts a server; it ends when it is not needed |
 //! | settle | older sessions are read dry and their unconfirmed bytes counted |
 //! | record, verifier | the slow and the fast way to check a secret |
 //! | turn | one round of the loop: read, handle, act, flush, sleep |
@@ -87,6 +89,8 @@
 //! | who is written to, and what | `node/delivery.rs` |
 //! | closing, what stays owed | `node/ending.rs` |
 //! | a server stops: its clients are sent to others | `node/draining.rs` |
+//! | how load is shared: the sums, what others said, who is sent on | `node/balance.rs`, `node/books.rs`, `node/spread.rs` |
+//! | full networks start servers, which end when they are not needed | `node/scale.rs`, `server/spawn.rs` |
 //! | links to servers, signs of life | `node/mesh.rs`, `node/peer.rs`, `node/membership.rs` |
 //! | messages of all servers: held, exposed, applied | `node/relay.rs`, `node/stream.rs`, `node/exchange.rs` |
 //! | what is missing is asked for | `node/fetching.rs` |
@@ -121,7 +125,7 @@
 //! | a node without sockets, for tests | `sim/mod.rs` |
 //! | whole networks in virtual time: what a seed is, the run, the ways, the servers, their disks | `sim/swarm.rs`, `sim/cluster.rs`, `sim/network.rs`, `sim/host.rs`, `sim/turn.rs`, `sim/disk.rs` |
 //! | what their clients do, what goes wrong | `sim/user.rs`, `sim/conversation.rs`, `sim/workload.rs`, `sim/faults.rs`, `sim/drain.rs` |
-//! | what they must hear, and what a fault excuses | `sim/hearing.rs`, `sim/promises.rs`, `sim/names.rs`, `sim/excuses.rs` |
+//! | what they must hear, and what a fault excuses | `sim/hearing.rs`, `sim/promises.rs`, `sim/names.rs`, `sim/balance.rs`, `sim/spawn.rs`, `sim/excuses.rs` |
 //! | networks in virtual time | `sim/cluster.rs` |
 //! | what the fuzzer runs | `fuzz/client_line.rs`, `fuzz/line_splitting.rs`, `fuzz/session.rs`, `fuzz/handshake.rs`, `fuzz/peer_frames.rs`, `fuzz/journal.rs` |
 //! | the client | `client/machine.rs`, `client/pipe.rs` |

@@ -62,7 +62,7 @@ impl Net {
     fn start(&mut self) {
         let i = self.nodes.len();
         let seeds = Seeds::fixed(i as u64 + 1);
-        let limits = Limits { feed_bytes: 1 << 20, line_bytes: 1 << 14, ..Limits::default() };
+        let limits = Limits { feed_bytes: 1 << 20, line_bytes: 1 << 14, balance: false, ..Limits::default() };
         let mut node = Node::new(limits, &seeds);
         node.set_wall(1_700_000_000_000);
         node.introduce("localhost", i as u16 + 1);
@@ -249,6 +249,7 @@ impl Net {
                     self.nodes[i].as_mut().unwrap().handle(now, input);
                 }
                 Action::Read { .. } | Action::Commit { .. } => unreachable!("there is no disk"),
+                Action::Spawn { .. } | Action::Retire => unreachable!("no server is started"),
                 Action::Measure(session) => {
                     let unacknowledged = self.ends.get(&(i, session)).map_or(0, |end| end.unacknowledged);
                     let input = Input::Confirmed { session, unacknowledged };

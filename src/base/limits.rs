@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 /// The bounds that can be set when a server starts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one line from a client, without its line end, and of the broadcast made from it.
     /// Existing clients send up to 200 kB and take lines of 1 MB.
@@ -19,6 +19,19 @@ pub struct Limits {
     /// How long a stopping server may take to send its clients to other servers; 0: none is sent. It is what
     /// process managers give a server to stop; half of it does for all, the rest is for those who linger.
     pub drain: Duration,
+    /// How often a server tells the others of its network its load; 0: only at the begin of a link. Twice in the
+    /// ten seconds after which a server's silence about it is noticed.
+    pub announce: Duration,
+    /// Clients are sent to servers that have fewer.
+    pub balance: bool,
+    /// Clients a server should have at most. Who comes when all have so many is let in all the same.
+    pub max_clients: Option<u64>,
+    /// Servers that may have been started because all were full, in the whole network; 0: this one starts none.
+    pub spawn_max: usize,
+    /// This server was started so, under that number, and ends when it is not needed.
+    pub spawned: Option<u64>,
+    /// After how long without a client. Starting one takes a second, so a minute makes no burst wait twice.
+    pub retire: Duration,
     /// How long a connection may take to log in; one that never does must not hold a descriptor.
     pub login: Duration,
     /// Failed logins a minute for one address and name, against guessing.
@@ -40,6 +53,12 @@ impl Default for Limits {
             feed_bytes: 64 << 20,
             away: Duration::from_secs(600),
             drain: Duration::from_secs(30),
+            announce: Duration::from_secs(5),
+            balance: true,
+            max_clients: None,
+            spawn_max: 0,
+            spawned: None,
+            retire: Duration::from_secs(60),
             login: Duration::from_secs(10),
             failed_logins: 10,
             names: 4 << 20,
@@ -139,6 +158,49 @@ pub const SEND_AWAY_TICK: Duration = Duration::from_millis(10);
 /// How long a server without clients stays for what others may still ask: two of their FRONTIER.
 pub const DRAINED: Duration = Duration::from_millis(500);
 const _: () = assert!(DRAINED.as_millis() >= 2 * FRONTIER.as_millis());
+/// The least time between two announces of the load: ten a second are little, and a burst of logins is told in
+/// one of them.
+pub const ANNOUNCE_LEAST: Duration = Duration::from_millis(100);
+/// How long what was granted or sent counts as a client of the target before it is given up. A client takes
+/// some hundred milliseconds from REDIRECT to LOGIN, rarely seconds.
+pub const CREDIT: Duration = Duration::from_secs(5);
+/// How much longer than two announces what a server said of its load is believed.
+pub const LOAD_BELIEVED: Duration = Duration::from_secs(1);
+/// A client is sent from one server to another only if this has so many fewer: with one, two servers would
+/// send it to and fro.
+pub const GAIN: u64 = 2;
+/// How long a session counts as one that just logged in: it is sent on as soon as there is a place. A burst of
+/// logins is told of, and answered by credits, within two announces.
+pub const JUST_CAME: Duration = Duration::from_secs(1);
+/// Such sessions that are remembered, 16 bytes each; above it the oldest wait for their turn.
+pub const JUST_CAME_MAX: usize = 65_536;
+/// Users that are moved in a second when loads differ, at least, and the part of the load (one in so many) that
+/// is moved where that is more. Who is moved sees a new connection; nobody needs it at once.
+pub const MOVED_LEAST: u64 = 2;
+/// See [`MOVED_LEAST`].
+pub const MOVED_PART: u64 = 10;
+/// How often some of them are.
+pub const MOVED_TICK: Duration = Duration::from_millis(100);
+/// Sessions that are tried in vain to be sent on at one time, because the other servers do not have their names
+/// yet: the talk must go on.
+pub const TRIES_MAX: usize = 256;
+/// How long a user who was sent on is not sent on again.
+pub const SPARED: Duration = Duration::from_secs(10);
+/// Names of which it is remembered which servers have them, before registries agree on all.
+pub const STORED_NAMES: usize = 65_536;
+/// How long a server that wants another one waits for those that want one, too: some round trips of a wide
+/// network.
+pub const SPAWN_ASK: Duration = Duration::from_millis(250);
+/// How long a server that was started may take to join: an orchestrator may have to find a machine first.
+pub const SPAWN_WAIT: Duration = Duration::from_secs(60);
+/// How long after one has come no other is asked for: all others must have met it, and clients be on their way.
+pub const SPAWN_REST: Duration = Duration::from_secs(1);
+/// After a start that failed the next one waits so long, after each further one twice as long, to this most.
+pub const SPAWN_RETRY: Duration = Duration::from_secs(1);
+/// See [`SPAWN_RETRY`].
+pub const SPAWN_RETRY_MAX: Duration = Duration::from_secs(300);
+/// One in so many places must be free on the other servers before one ends: else it would soon be started again.
+pub const SPARE_PART: u64 = 5;
 /// Status requests that are served at once; the oldest gives way. Probes and a scraper are a handful.
 pub const HTTP_CONNECTIONS: usize = 16;
 /// Bytes of such a request, which has no body: curl's has 80, a browser's 1,000.

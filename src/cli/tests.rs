@@ -1,4 +1,5 @@
 use super::*;
+use crate::server::Spawn;
 use clap::CommandFactory;
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
@@ -22,7 +23,10 @@ fn old_flags_work_as_written() {
     let line = "as server -lp 4000 -lh localhost -rh other -rp 4001 -s secret -a 1000";
     let server = options(line).unwrap();
     assert_eq!((server.port, server.bind), (4000, Bind::Loopback));
-    assert_eq!((server.join, server.announce), (Some(("other".to_owned(), 4001)), Duration::from_secs(1)));
+    assert_eq!(
+        (server.join, server.limits.announce),
+        (Some(("other".to_owned(), 4001)), Duration::from_secs(1))
+    );
     assert!(matches!(server.secret, Source::Given(secret) if *secret == "secret"));
     let Command::Client(client) = parse("as client -u bob -s sek -rh host -rp 4001 -lp=77").unwrap().command
     else {
@@ -102,4 +106,27 @@ fn sizes_and_durations_are_read() {
     );
     assert_eq!((time("5"), time("250ms")), (Ok(Duration::from_secs(5)), Ok(Duration::from_millis(250))));
     assert_eq!((time("2m"), time("1h")), (Ok(Duration::from_secs(120)), Ok(Duration::from_secs(3600))));
+}
+
+#[test]
+fn a_server_that_is_started_has_the_limits_of_the_one_that_starts_it_and_no_secret_in_its_flags() {
+    let line = "as server -lp 4000 -s topsecret --max-clients 5 --away 3m --line-bytes 64K --retire 2s --fsync always";
+    let own = options(line).unwrap();
+    for (how, local) in [("", true), (" --spawn local", true), (" --spawn cmd", false)] {
+        let (flags, spawn) = match options(&format!("{line}{how}")).unwrap().spawn {
+            Some(Spawn::Local(flags)) if local => (flags, "local"),
+            Some(Spawn::Command(text, flags)) if !local && text == "cmd" => (flags, "off"),
+            other => panic!("{other:?}"),
+        };
+        let flags: Vec<&str> = flags.iter().map(|flag| flag.to_str().unwrap()).collect();
+        assert!(!flags.iter().any(|flag| flag.contains("topsecret")), "{flags:?}");
+        let other = options(&format!("as server {} -rh h --spawned 7", flags.join(" "))).unwrap();
+        let wanted = Limits { spawned: Some(7), spawn_max: if local { 8 } else { 0 }, ..own.limits.clone() };
+        assert_eq!(other.limits, wanted, "{spawn}");
+        assert_eq!(format!("{:?}", other.secret), "File(\"/dev/stdin\")");
+        assert_eq!((other.port == 0, other.spawn.is_some()), (local, local));
+    }
+    assert!(options(&format!("{line} --spawn off")).unwrap().spawn.is_none());
+    assert!(options("as server").unwrap().spawn.is_none());
+    assert!(options("as server --spawn local").unwrap_err().contains("--max-clients"));
 }

@@ -77,6 +77,7 @@ impl Node {
                 // It goes on getting what it is owed; what of that hangs is its successor's from now on.
                 self.end_session(session, unacknowledged, false);
             } else if stalled {
+                self.count_out(session);
                 self.end_session(session, unacknowledged, false);
                 self.abort(session, super::CloseReason::Stalled);
             } else {
@@ -161,7 +162,8 @@ impl Node {
         let taken = self.known(user).map_or(Vec::new(), |n| n.taken.iter().map(|t| (t.0, t.1)).collect());
         let last = self.relay.last_of(self.name_key(user));
         let applied = self.relay.applied();
-        let release = Release { generation, entries, last, taken, applied };
+        let (spared_ms, sent_away) = self.spared_ms(user);
+        let release = Release { generation, entries, last, taken, applied, spared_ms, sent_away };
         self.mesh.send(to, &PeerMessage::SessionRelease(release));
         if self.is_mutated(Mutation::EntryDroppedEarly) {
             self.known_mut(user)
@@ -178,6 +180,8 @@ impl Node {
             last: Vector::NOTHING,
             taken: Vec::new(),
             applied: self.relay.applied(),
+            spared_ms: None,
+            sent_away: false,
         };
         self.mesh.send(to, &PeerMessage::SessionRelease(release));
     }

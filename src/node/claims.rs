@@ -10,13 +10,14 @@
 use std::collections::BTreeMap;
 
 use super::answering::What;
+use super::books::USERS;
 use super::link::{Phase, Who};
 use super::mesh::PeerId;
 use super::names::{Here, Rec, merge};
 use super::plan::Plan;
 use super::{Action, Mutation, Node, Timer};
 use crate::base::hlc::Generation;
-use crate::base::id::{LinkId, StreamId, UserId};
+use crate::base::id::{LinkId, ServerId, StreamId, UserId};
 use crate::base::limits::{CLAIM, CLAIM_APPLIED, CLAIM_DRY, CLAIM_STORED};
 use crate::base::time::Time;
 use crate::base::vector::Vector;
@@ -34,6 +35,8 @@ pub(super) struct Claiming {
     /// Peers whose answer is waited for, and the boots of those that gave theirs.
     pub wait: Vec<PeerId>,
     pub answered: Vec<StreamId>,
+    /// The server that sent its client here, which waits for it to come.
+    pub sent_by: Option<ServerId>,
     /// The generations that each of them named.
     pub named: BTreeMap<StreamId, Vec<Generation>>,
     pub found: BTreeMap<Generation, Entry>,
@@ -87,6 +90,7 @@ impl Node {
             stage: Stage::Gathering,
             wait,
             answered: Vec::new(),
+            sent_by: None,
             named: BTreeMap::new(),
             found: BTreeMap::new(),
             taken: Vec::new(),
@@ -192,11 +196,14 @@ impl Node {
 
     /// The login is over: the link is a session.
     fn attach_claim(&mut self, generation: Generation) {
-        let Some(Claiming { user, link: link_id, is_login, last, mut plan, .. }) =
+        let Some(Claiming { user, link: link_id, is_login, sent_by, last, mut plan, .. }) =
             self.sessions.claims.remove(&generation)
         else {
             return;
         };
+        if let Some(server) = sent_by {
+            self.spread.books.arrived(server, USERS);
+        }
         let owed = self.owed_now(user, &plan);
         // What it may have confirmed is at most what stands here.
         let mut start = plan.vector.clone().min(&self.relay.applied());
@@ -291,6 +298,7 @@ impl Node {
     /// A peer's answer to a claim.
     pub(super) fn on_release(&mut self, from: PeerId, release: Release) {
         let Some(boot) = self.mesh.get(from).and_then(|peer| peer.stream) else { return };
+        self.hear_release(from, &release);
         let Some(claim) = self.sessions.claims.get_mut(&release.generation) else {
             return self.late_release(boot, release);
         };

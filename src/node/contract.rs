@@ -76,6 +76,13 @@ pub enum Input {
         /// It is on disk.
         good: bool,
     },
+    /// What [`Action::Spawn`] asked for did not start, or ended with an error, perhaps long after.
+    SpawnFailed {
+        /// As it was asked.
+        ticket: u64,
+        /// A few words for people.
+        why: String,
+    },
     /// Send all clients to other servers, then close everything: for at most
     /// [`Limits::drain`](crate::base::limits::Limits::drain) and a little. Without another server, and the second
     /// time: close everything, after what is owed.
@@ -113,6 +120,13 @@ pub enum Action {
         /// Which rows.
         rows: Vec<Row>,
     },
+    /// Start another server that joins this one; answer with [`Input::SpawnFailed`] if that fails.
+    Spawn {
+        /// Comes back with the answer.
+        ticket: u64,
+    },
+    /// This server is not needed any more: end as if told to stop.
+    Retire,
     /// The link takes lines again: give it those held back.
     Resume(LinkId),
     /// All links that were held may take lines again.

@@ -111,6 +111,14 @@ counters! {
     sessions_renewed,
     /// Living sessions that heard late of a broken one before them and read what it was owed.
     sessions_late,
+    /// Clients sent to servers that have fewer, at their login or a moment later.
+    placed,
+    /// Users sent to servers that have fewer later.
+    moved,
+    /// Servers that were started because all were full.
+    spawned,
+    /// Of those that were to be: did not start, or did not join.
+    spawns_failed,
     /// Messages applied without what their sender said before elsewhere, because that did not come.
     prev_unmet,
     /// Times the machine had no descriptor or memory for a connection that waits.

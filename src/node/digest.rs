@@ -70,6 +70,9 @@ impl Node {
     }
 
     pub(super) fn on_digest(&mut self, from: PeerId, theirs: &Digest) {
+        if theirs.root == self.registry.root() {
+            self.note_agreement(from);
+        }
         if let Some(peer) = self.mesh.get_mut(from) {
             peer.root = Some(theirs.root);
         }

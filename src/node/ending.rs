@@ -37,6 +37,7 @@ impl Node {
     /// Answers and closes [`REFUSAL`] after the line came, so that the time it took tells nothing.
     pub(super) fn refuse(&mut self, link_id: LinkId, command: &str, info: &str, reason: CloseReason) -> Flow {
         self.draw_line(link_id);
+        self.count_out(link_id);
         let link = self.at_mut(link_id);
         link.phase = Phase::Refusing;
         let asked_at = link.aside.as_ref().and_then(|aside| aside.asked_at);
@@ -59,6 +60,7 @@ impl Node {
         if self.is_mutated(Mutation::CloseNotDrain) {
             return self.abandon(link_id);
         }
+        self.count_out(link_id);
         let deadline = self.now + CLOSING;
         let Some(link) = self.link_mut(link_id) else { return };
         link.phase = Phase::Closing;
@@ -119,6 +121,7 @@ impl Node {
     /// Has the shell close the socket; what its user is owed is known when it did.
     pub(super) fn abandon(&mut self, link_id: LinkId) {
         self.unfollow(link_id);
+        self.count_out(link_id);
         if let Some(link) = self.link_mut(link_id)
             && link.phase != Phase::Gone
         {
@@ -156,6 +159,7 @@ impl Node {
             self.count_close(link_id, CloseReason::Broken);
         }
         self.unfollow(link_id);
+        self.count_out(link_id);
         match self.at(link_id).who {
             Who::Server(slot) => self.peer_down(PeerId(slot)),
             _ => self.end_session(link_id, unacknowledged, true),
@@ -251,6 +255,7 @@ impl Node {
         if self.link(link_id).is_none_or(|link| link.phase != Phase::Online) {
             return;
         }
+        self.spare(link_id);
         self.counters.redirects += 1;
         self.close(link_id, CloseReason::Redirected);
         let link = self.at_mut(link_id);

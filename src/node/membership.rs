@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::link::{Link, Phase};
 use super::mesh::PeerId;
 use super::status::{Other, OtherState};
 use super::{Action, Node, Timer};
 use crate::base::id::{LinkId, ServerId};
-use crate::base::limits::{HANDSHAKE, REDIAL_FORGET, REDIAL_MAX, REDIAL_MIN, SERVERS_MAX};
+use crate::base::limits::{FIRST_SYNC, HANDSHAKE, REDIAL_FORGET, REDIAL_MAX, REDIAL_MIN, SERVERS_MAX};
 use crate::base::time::Time;
 use crate::wire::peer::{Announce, Known, PeerMessage};
 
@@ -49,6 +50,11 @@ pub(super) struct Membership {
 const TARGETS_MAX: usize = 4 * SERVERS_MAX;
 
 impl Membership {
+    /// True if it has said where clients and servers reach it.
+    pub fn has_place(&self, server: ServerId) -> bool {
+        self.log.get(&server).is_some_and(|known| known.port > 0)
+    }
+
     /// Where clients and servers reach this server, if it has said so.
     pub fn place_of(&self, server: ServerId) -> Option<(String, u16)> {
         let known = self.log.get(&server).filter(|known| known.port > 0)?;
@@ -91,7 +97,8 @@ impl Node {
     pub fn join(&mut self, now: Time, hostname: &str, port: u16) {
         self.now = now;
         self.add_target(hostname.to_owned(), port, None, true);
-        self.await_first_sync();
+        self.await_first_sync(FIRST_SYNC);
+        self.expect_company();
     }
 
     /// A server that was met is not linked.
@@ -109,11 +116,11 @@ impl Node {
     /// Dials an address that was met before this boot.
     pub(super) fn remember(&mut self, hostname: &str, port: u16) {
         self.add_target(hostname.to_owned(), port, None, false);
-        self.await_first_sync();
+        self.await_first_sync(FIRST_SYNC);
     }
 
-    fn await_first_sync(&mut self) {
-        let until = self.now + crate::base::limits::FIRST_SYNC;
+    pub(super) fn await_first_sync(&mut self, wait: Duration) {
+        let until = self.now + wait;
         self.membership.unsynced_until = Some(until);
         self.timers.set(until, Timer::FirstSync);
     }
@@ -247,43 +254,37 @@ impl Node {
 
     /// Tells a new peer who and where we are, and whom we know.
     pub(super) fn announce_to(&mut self, peer: PeerId) {
-        if let Some(announce) = self.announcement() {
-            self.mesh.send(peer, &announce);
-        }
+        self.tell_load(peer, true);
+        self.begin_announces();
         let linked = |id: ServerId| id == self.mesh.identity.server || self.mesh.by_server(id).is_some();
         let known: Vec<Known> =
             self.membership.log.values().filter(|k| k.port > 0 && linked(k.id)).cloned().collect();
         self.mesh.send(peer, &PeerMessage::ServerAuthKeyAnnouncement(known));
     }
 
-    fn announcement(&self) -> Option<PeerMessage> {
-        let (hostname, port) = self.membership.home.clone()?;
-        let draining = self.draining.is_leaving();
-        Some(PeerMessage::ServerAnnounce(Announce { hostname, port, load: self.load(), draining }))
-    }
-
-    /// Tells all peers the same.
-    pub(super) fn announce_all(&mut self) {
-        if let Some(announce) = self.announcement() {
-            self.mesh.send_all(&announce);
-        }
-    }
-
-    /// A peer says where it is, and whether it is about to stop.
+    /// A peer says where it is and how it stands.
     pub(super) fn on_announce(&mut self, from: PeerId, announce: Announce) {
         let Some(peer) = self.mesh.get_mut(from) else { return };
         let server = peer.server;
-        peer.load = announce.load;
+        let now = self.now;
+        (peer.spawned, peer.load) = (announce.spawned, announce.load);
+        let since = peer.spawning.filter(|(said, _)| Some(*said) == announce.spawning).map_or(now, |s| s.1);
+        peer.spawning = announce.spawning.map(|said| (said, since));
         if !std::mem::replace(&mut peer.draining, announce.draining) && announce.draining {
             log::info!("link {}: server {server:?} drains", peer.link);
         }
+        self.learn_place(server, &announce);
+        self.hear_load(server, &announce);
+    }
+
+    fn learn_place(&mut self, server: ServerId, announce: &Announce) {
         let Some(known) = self.membership.log.get_mut(&server) else { return };
         if (&known.hostname, known.port) == (&announce.hostname, announce.port) || announce.port == 0 {
             return;
         }
         (known.hostname, known.port) = (announce.hostname.clone(), announce.port);
         let known = known.clone();
-        self.add_target(announce.hostname, announce.port, Some(server), false);
+        self.add_target(announce.hostname.clone(), announce.port, Some(server), false);
         self.mesh.send_all(&PeerMessage::ServerAuthKeyAnnouncement(vec![known]));
     }
 
@@ -322,16 +323,14 @@ impl Node {
         }
         self.membership.unsynced_until = None;
         self.sessions.goal = None;
+        self.rest_before_growing();
+        // Now it may grant others what it has room for.
+        self.load_changed();
         for link_id in std::mem::take(&mut self.sessions.waiting) {
             if let Some(link) = self.link_mut(link_id).filter(|link| link.phase == Phase::Claiming) {
                 link.phase = Phase::New;
                 self.actions.push_back(Action::Resume(link_id));
             }
         }
-    }
-
-    /// Sessions this server has.
-    pub(super) fn load(&self) -> u64 {
-        self.links.iter().filter(|(_, link)| link.is_session()).count() as u64
     }
 }

@@ -55,6 +55,7 @@ impl Node {
             if self.registry.user(user).record != record {
                 self.drop_sessions_of_loser(user);
             }
+            self.unnote_stored(user);
             self.registry.replace(user, Some((record, stamp)), lost.clone());
             self.counters.registrations_lost += 1;
             self.name_settled(user);
@@ -111,6 +112,7 @@ impl Node {
             slot = self.links[slot as usize].older;
         }
         for link_id in links {
+            self.count_out(link_id);
             self.detach(link_id, user);
             self.sessions.firsts.remove(&link_id);
             self.sessions.late.remove(&link_id);

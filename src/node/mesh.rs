@@ -268,6 +268,7 @@ impl Node {
             self.asks_peer_down(peer_id);
             self.contests_peer_down(peer_id, true);
         }
+        self.spread.books.forget(peer.server);
         self.dial_again(peer.server, peer.draining);
     }
 
@@ -295,6 +296,7 @@ impl Node {
         self.mesh.send_all(&PeerMessage::Heartbeat);
         self.tell_root();
         self.expose();
+        self.look_whether_to_retire();
         self.mesh.beating = !self.mesh.peers.is_empty();
         if self.mesh.beating {
             self.timers.set(self.now + HEARTBEAT, Timer::Heartbeat);

@@ -17,7 +17,9 @@
 
 mod answering;
 mod asking;
+mod balance;
 mod behind;
+mod books;
 mod claims;
 mod contest;
 mod contract;
@@ -46,8 +48,10 @@ mod registration;
 mod registry;
 mod relay;
 mod replica;
+mod scale;
 mod sent;
 mod session;
+mod spread;
 mod status;
 mod stream;
 mod timers;
@@ -89,6 +93,8 @@ use mesh::{Mesh, PeerId};
 use registry::{Registry, Seed};
 use relay::Relay;
 use replica::Sessions;
+use scale::Scale;
+use spread::Spread;
 use timers::{Timer, Timers};
 
 /// A server's whole mind.
@@ -117,6 +123,8 @@ pub struct Node {
     contests: Contests,
     keeping: Keeping,
     draining: Draining,
+    spread: Spread,
+    scale: Scale,
     /// Peers that were just found silent.
     suspected: Vec<PeerId>,
     rng: Rng,
@@ -149,6 +157,8 @@ impl Node {
             contests: Contests::default(),
             keeping: Keeping::default(),
             draining: Draining::default(),
+            spread: Spread::new(limits.max_clients),
+            scale: Scale::default(),
             suspected: Vec::new(),
             rng: Rng::new(seeds.chance),
             #[cfg(feature = "mutations")]
@@ -274,6 +284,7 @@ impl Node {
             Input::Unproven(link) => self.on_unproven(link),
             Input::Chunk { offset, bytes } => self.on_chunk(offset, bytes),
             Input::Committed { ticket, good } => self.on_committed(ticket, good),
+            Input::SpawnFailed { ticket, why } => self.on_spawn_failed(ticket, &why),
             Input::Stop => self.on_stop(),
         }
     }
@@ -332,6 +343,7 @@ impl Node {
         self.registry.set_names_max(limits.names);
         self.guesses.set_allowed(limits.failed_logins);
         let Limits { feed_bytes, hash_threads, .. } = self.limits;
+        self.spread.books.most = limits.max_clients;
         self.limits = Limits { feed_bytes, hash_threads, ..limits };
         self.counters.reloads += 1;
     }

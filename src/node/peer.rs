@@ -8,7 +8,7 @@ use crate::base::id::{LinkId, ServerId, StreamId};
 use crate::base::limits::PEER_OUT_BYTES;
 use crate::base::time::Time;
 use crate::wire::frame;
-use crate::wire::peer::Fetch;
+use crate::wire::peer::{Announce, Fetch, Spawning};
 
 /// A peer's place among the peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +44,14 @@ pub(super) struct Peer {
     pub root: Option<u64>,
     /// It is about to stop: nobody is sent there.
     pub draining: bool,
+    /// See [`Announce::spawned`].
+    pub spawned: Option<u64>,
+    /// It wants another server, and since when it says so.
+    pub spawning: Option<(Spawning, Time)>,
+    /// What it was told of our load last.
+    pub told: Option<Announce>,
+    /// It has all names before this one.
+    pub has_names: u32,
     /// What it asked for, one part a stream.
     pub asked: Vec<Fetch>,
     /// Registrations it is to be sent.
@@ -80,6 +88,10 @@ impl Peer {
             load: 0,
             root: None,
             draining: false,
+            spawned: None,
+            spawning: None,
+            told: None,
+            has_names: 0,
             asked: Vec::new(),
             sync: None,
             names_told: false,

@@ -233,6 +233,12 @@ impl Node {
         if let Some(record) = &reply.record {
             self.merge_registration(record);
         }
+        if reply.verdict == Verdict::Stored
+            && let Some(user) = self.registry.find(&reply.name)
+            && self.registry.user(user).stamp == reply.stamp
+        {
+            self.note_stored(user, from);
+        }
         let Some(contest) = self.contests.names.get_mut(&reply.name) else { return };
         if let Some(own) = contest.own.as_mut().filter(|own| own.claim.stamp == reply.stamp) {
             own.wait.retain(|peer| *peer != from);

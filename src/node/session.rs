@@ -97,7 +97,9 @@ impl Node {
             }
             Admission::Anonymous => {
                 self.start(link_id, Who::Anonymous, Phase::Online, Spans::open(self.delivery.feed.tail()));
-                self.login_success(link_id, name)
+                self.login_success(link_id, name);
+                self.place(link_id);
+                Flow::Next
             }
         }
     }
@@ -117,17 +119,17 @@ impl Node {
         }
         let link = self.at_mut(link_id);
         link.phase = Phase::Online;
-        if link.aside.take().is_some_and(|aside| aside.answered) {
-            return Flow::Next;
+        if link.aside.take().is_none_or(|aside| !aside.answered) {
+            self.login_success(link_id, name);
         }
-        self.login_success(link_id, name)
+        self.place(link_id);
+        Flow::Next
     }
 
-    pub(super) fn login_success(&mut self, link_id: LinkId, name: &str) -> Flow {
+    pub(super) fn login_success(&mut self, link_id: LinkId, name: &str) {
         self.counters.logins += 1;
         log::debug!("link {link_id}: logged in as {name:?}");
         self.answer(link_id, "LOGIN_SUCCESS", &format!("logged in as user {name}"));
-        Flow::Next
     }
 
     pub(super) fn on_logout(&mut self, link_id: LinkId) -> Flow {
@@ -311,6 +313,7 @@ impl Node {
         if let Who::User(user) = who {
             self.attach(link_id, user);
         }
+        self.count_in(link_id);
         let links = &self.links;
         self.timers.forget_logins(|id| {
             links.get(id.slot as usize).is_none_or(|l| l.generation != id.generation || l.aside.is_none())

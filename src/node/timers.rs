@@ -57,9 +57,15 @@ pub(super) enum Timer {
     Rows,
     /// A stopping server looks how far it is.
     Leave,
+    /// Peers are to be told our load.
+    Announce,
+    /// Some clients may be sent to servers that have fewer.
+    Spread,
+    /// Another server may be wanted, or have come.
+    Scale,
 }
 
-const KINDS: usize = 21;
+const KINDS: usize = 24;
 const AWAY: usize = 5;
 /// Places a queue keeps when it is empty.
 const CAPACITY_KEPT: usize = 256;
@@ -88,6 +94,9 @@ impl Timer {
             Timer::Registration(_) => 17,
             Timer::Kept(_) => 18,
             Timer::Leave => 20,
+            Timer::Announce => 21,
+            Timer::Spread => 22,
+            Timer::Scale => 23,
         }
     }
 }
@@ -164,6 +173,7 @@ impl Node {
                     if let Some(l) = self.link_mut(link).filter(|l| l.phase == Phase::Silent) {
                         l.phase = Phase::Online;
                         self.enqueue(link);
+                        self.place(link);
                     }
                 }
                 Timer::Closing(link) => self.on_closing(link),
@@ -187,6 +197,9 @@ impl Node {
                 Timer::Away(user) => self.on_away(user),
                 Timer::Verifier(user) => self.on_verifier(user),
                 Timer::Leave => self.on_leave_timer(),
+                Timer::Announce => self.on_announce_timer(),
+                Timer::Spread => self.on_spread_timer(),
+                Timer::Scale => self.on_scale_timer(),
                 // Its commit is the turn's next action.
                 Timer::Rows => {}
             }

@@ -29,6 +29,7 @@ pub struct Keep {
 /// The store, and what waits for it.
 pub(super) struct Disk {
     store: Store,
+    folder: PathBuf,
     fsync: Fsync,
     /// Requests that the store had no room for.
     waiting: VecDeque<Request>,
@@ -100,6 +101,7 @@ impl Disk {
         log::info!("{}: {} names, {lines} messages", keep.folder.display(), node.names());
         Ok(Disk {
             store,
+            folder: keep.folder.clone(),
             fsync: keep.fsync,
             waiting: VecDeque::new(),
             sync_at: None,
@@ -133,6 +135,21 @@ impl Disk {
 }
 
 impl Server {
+    /// Removes what this server alone kept, if it retired in good order: the others have it all, and none will start
+    /// in this folder again.
+    pub(super) fn leave_nothing(&mut self) {
+        let Some(disk) = self.disk.take_if(|_| self.retires && self.node.links() == 0 && self.node.is_kept())
+        else {
+            return;
+        };
+        let folder = disk.folder.clone();
+        drop(disk);
+        match std::fs::remove_dir_all(&folder) {
+            Ok(()) => log::info!("{} is removed", folder.display()),
+            Err(error) => log::warn!("{} cannot be removed: {error}", folder.display()),
+        }
+    }
+
     /// Appends what was said in this turn to the journal. It comes before anybody is written to.
     pub(super) fn append(&mut self) {
         let now = self.now;

@@ -19,6 +19,7 @@ mod peers;
 mod pool;
 pub mod secret;
 mod signals;
+mod spawn;
 mod sys;
 
 use std::io::{self, ErrorKind, IoSlice, Write};
@@ -35,6 +36,7 @@ use signal_hook_mio::v1_0::Signals;
 pub use keep::Keep;
 pub use listen::Bind;
 pub use options::{Options, StartError};
+pub use spawn::Spawn;
 
 use crate::base::id::{LinkId, StreamId};
 use crate::base::limits::{Limits, RESERVED_DESCRIPTORS, TURN_PROOFS, TURN_READ_BYTES};
@@ -50,6 +52,7 @@ use peers::Peers;
 use pool::Pool;
 use secret::{Keys, draw};
 use signals::report;
+use spawn::Spawner;
 
 const WAKER: Token = Token(usize::MAX);
 const SIGNALS: Token = Token(usize::MAX - 1);
@@ -99,6 +102,9 @@ pub struct Server {
     now: Time,
     stop_by: Option<Time>,
     drain: Duration,
+    spawner: Option<Spawner>,
+    /// It ends because it is not needed, and leaves nothing behind.
+    retires: bool,
     /// Reads the limits anew.
     reload: Option<Reload>,
 }
@@ -133,7 +139,10 @@ impl Server {
         let http =
             options.http.map(|at| Http::open(at, poll.registry()).map_err(|e| StartError::Http(at, e)));
         let http = http.transpose()?;
-        let (keys, credentials) = credentials(options).map_err(StartError::Secret)?;
+        let secret = options.secret.obtain(options.join.is_some()).map_err(StartError::Secret)?;
+        let keys = Keys::derive(&secret).map_err(StartError::Secret)?;
+        let credentials = Credentials::new(&keys).map_err(StartError::Secret)?;
+        let spawner = Spawner::new(options, port, secret, &waker);
         let mut node = Node::new(options.limits.clone(), &seeds(&keys, &credentials)?);
         log::info!("this is server {} at {}:{port}", credentials.id, options.hostname);
         node.introduce(&options.hostname, port);
@@ -169,6 +178,8 @@ impl Server {
             now: Time::START,
             stop_by: None,
             drain: options.limits.drain,
+            spawner,
+            retires: false,
             reload: None,
         })
     }
@@ -195,6 +206,7 @@ impl Server {
             self.turn(&events);
         }
         report(self.node.counters());
+        self.leave_nothing();
         Ok(())
     }
 
@@ -249,6 +261,7 @@ impl Server {
                     self.node.handle(self.now, Input::Hashed(link, hashed));
                 }
                 self.take_lookups();
+                self.take_failed_spawns();
             }
             SIGNALS => self.on_signals(),
             Token(n) if n > LISTENER - LISTENERS_MAX => {
@@ -297,6 +310,8 @@ impl Server {
                 Action::ResumeAll => self.resume_all(),
                 Action::Dial { link, hostname, port, hello } => self.dial(link, &hostname, port, hello),
                 Action::Upgrade { link, hello } => self.upgrade(link, hello),
+                Action::Spawn { ticket } => self.spawn(ticket),
+                Action::Retire => self.retire(),
             }
         }
         any
@@ -363,13 +378,6 @@ impl Server {
     fn clock(&self) -> Time {
         Time::from_start(self.start.elapsed())
     }
-}
-
-/// What makes this server one of its network.
-fn credentials(options: &Options) -> Result<(Keys, Credentials), String> {
-    let keys = Keys::derive(&options.secret.obtain(options.join.is_some())?)?;
-    let credentials = Credentials::new(&keys)?;
-    Ok((keys, credentials))
 }
 
 fn seeds(keys: &Keys, credentials: &Credentials) -> io::Result<Seeds> {

@@ -1,12 +1,12 @@
 //! What a server is started with, and why it may not start.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 use std::{fmt, io};
 
 use super::keep::Keep;
 use super::listen::Bind;
 use super::secret::Source;
+use super::spawn::Spawn;
 use crate::base::limits::Limits;
 
 /// What a server is started with.
@@ -22,10 +22,10 @@ pub struct Options {
     pub join: Option<(String, u16)>,
     /// Where the secret is that all servers of the network have.
     pub secret: Source,
-    /// How often it tells the others its load.
-    pub announce: Duration,
     /// What it keeps on disk, in a folder of its port there; with none nothing outlives it.
     pub keep: Option<Keep>,
+    /// How it starts other servers, if it does when all are full.
+    pub spawn: Option<Spawn>,
     /// Where its status pages are; with none it has none.
     pub http: Option<SocketAddr>,
     /// Its bounds.
@@ -41,8 +41,8 @@ impl Default for Options {
             hostname: "localhost".to_owned(),
             join: None,
             secret: Source::Alone,
-            announce: Duration::from_secs(5),
             keep: None,
+            spawn: None,
             http: None,
             limits: Limits::default(),
         }

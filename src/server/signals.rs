@@ -21,16 +21,21 @@ impl Server {
                 log::warn!("stopping at once");
                 self.stop_by = Some(self.now);
             } else {
-                notify::tell("STOPPING=1");
-                self.node.handle(self.now, Input::Stop);
-                let (what, drain) = match self.node.is_draining() {
-                    true => ("are sent to other servers", self.drain),
-                    false => ("get what they are owed", Duration::ZERO),
-                };
-                log::info!("stopping: {} connections {what}", self.open);
-                self.stop_by = Some(self.now + drain + STOP + STOP_PEERS);
+                self.stop();
             }
         }
+    }
+
+    /// Begins to stop.
+    pub(super) fn stop(&mut self) {
+        notify::tell("STOPPING=1");
+        self.node.handle(self.now, Input::Stop);
+        let (what, drain) = match self.node.is_draining() {
+            true => ("are sent to other servers", self.drain),
+            false => ("get what they are owed", Duration::ZERO),
+        };
+        log::info!("stopping: {} connections {what}", self.open);
+        self.stop_by = Some(self.now + drain + STOP + STOP_PEERS);
     }
 
     fn on_hangup(&mut self) {

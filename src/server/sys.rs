@@ -3,6 +3,8 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::Duration;
 
 /// Raises the descriptor limit to the hard limit. Returns the limit now in force.
@@ -59,6 +61,17 @@ pub fn is_stalled(fd: RawFd, silence: Duration) -> bool {
             != 0;
     let repeats = info.tcpi_retransmits > 0 || info.tcpi_probes > 1;
     !failed && repeats && u128::from(info.tcpi_last_ack_recv) > silence.as_millis()
+}
+
+/// Has a command run in a session of its own: what ends this process's terminal or group does not end it.
+pub fn in_own_session(command: &mut Command) {
+    // SAFETY: between fork and exec only setsid is called, which may be; it takes no lock and no memory.
+    unsafe {
+        command.pre_exec(|| match libc::setsid() {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        });
+    }
 }
 
 /// The socket's descriptor number, for the calls above.

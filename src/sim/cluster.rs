@@ -15,6 +15,7 @@ use super::ledger::Ledger;
 use super::links::Links;
 use super::pipe::{Pipe, PipeId};
 use super::schedule::{Event, Schedule, ms};
+use super::spawn::Start;
 use super::swarm::{Class, Classes, Swarm};
 use super::user::{Talk, User};
 use crate::base::limits::PREV_WAIT;
@@ -93,11 +94,15 @@ pub(super) struct Cluster {
     pub farewell: Option<Time>,
     /// Those whose old session is owed something were told to come again.
     pub called: bool,
+    /// Servers that are being started, and when all clients left for good.
+    pub starts: Vec<Start>,
+    pub emptied: Option<Time>,
     pub is_over: bool,
 }
 
-/// How long everything may take to be well again.
+/// How long everything may take to be well again; and where users must become even, at two a second.
 pub(super) const LIVENESS: Duration = Duration::from_secs(20);
+const EVENNESS: Duration = Duration::from_secs(45);
 
 /// How long the last words may take: what is said first in a session waits for what its name said elsewhere, and
 /// all comes behind the old messages that a server lacks which was started again.
@@ -131,7 +136,17 @@ impl Cluster {
         let mut rng = Rng::new(seed ^ 0xac71_0000_0000_0000);
         let mut swarm = Swarm::draw(&mut rng, options.classes);
         if options.exactly {
-            swarm.classes = options.classes;
+            let mut own_chance = rng.clone();
+            if options.classes.has(Class::Balance) && !swarm.classes.has(Class::Balance) {
+                swarm = swarm.balanced(&mut own_chance, options.classes);
+            }
+            if options.classes.has(Class::Spawn) && !swarm.classes.has(Class::Spawn) {
+                swarm = swarm.balanced(&mut own_chance, options.classes).growing(&mut own_chance);
+            }
+            swarm.classes = match options.classes.has(Class::Spawn) {
+                true => options.classes.with(Class::Balance),
+                false => options.classes,
+            };
         }
         let mut cluster = Cluster {
             options,
@@ -150,11 +165,13 @@ impl Cluster {
             healed: None,
             farewell: None,
             called: false,
+            starts: Vec::new(),
+            emptied: None,
             is_over: false,
             swarm,
         };
         for _ in 0..cluster.swarm.servers {
-            cluster.add_host();
+            cluster.add_host(None);
         }
         cluster.add_users();
         let last = cluster.schedule.now + cluster.swarm.safety;
@@ -193,6 +210,7 @@ impl Cluster {
             Event::Come { user, plan, to } => self.on_come(user, plan, to),
             Event::Leave(pipe) => self.on_leave(pipe),
             Event::Impatient(pipe) => self.on_impatient(pipe),
+            Event::Spawn { by, boot, ticket, good } => self.on_spawn(by, boot, ticket, good),
             Event::Fault => self.on_fault(),
             Event::Strike(host) => self.on_strike(host),
             Event::Mend(fault) => self.on_mend(fault),
@@ -217,9 +235,14 @@ impl Cluster {
             return self.schedule.after(ms(500), Event::Look);
         };
         self.bounds_hold();
-        let is_late = self.now().since(healed) > LIVENESS;
+        let bound = if self.has(Class::Balance) { EVENNESS } else { LIVENESS };
+        let is_late = self.now().since(healed) > bound;
         if self.now().since(healed) > ms(4_000) && !std::mem::replace(&mut self.called, true) {
             self.call_again();
+        }
+        if self.emptied.is_some() {
+            self.is_over = self.have_retired();
+            return self.schedule.after(ms(100), Event::Look);
         }
         match self.farewell {
             None if is_late || self.all_is_well() => {
@@ -231,7 +254,10 @@ impl Cluster {
             }
             Some(at) if self.now().since(at) > LAST_WORDS || (!is_late && self.all_is_well()) => {
                 self.check_the_end();
-                self.is_over = true;
+                self.is_over = !self.has(Class::Spawn);
+                if !self.is_over {
+                    self.empty();
+                }
             }
             _ => {}
         }

@@ -127,6 +127,7 @@ impl Cluster {
             return self.violate("REDIRECT leads to a server", format!("client {u}, pipe {pipe}"));
         };
         self.tell(|| format!("client {u} is sent to {}", hostname(to)));
+        self.note_sent_on(u, self.talks[&pipe].host);
         self.set_stage(pipe, Stage::Moving);
         if let Some(talk) = self.talks.get_mut(&pipe) {
             talk.was_redirected = true;

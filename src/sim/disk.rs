@@ -365,7 +365,7 @@ impl Cluster {
                 Input::Committed { ticket, good }
             }
         };
-        self.hosts[h].inbox.push(Notice::Disk(answer));
+        self.hosts[h].inbox.push(Notice::Input(answer));
         self.wake(h);
     }
 }

@@ -265,12 +265,18 @@ impl Cluster {
         let successes: Vec<(Time, Option<Time>)> = user
             .talks
             .iter()
-            .filter_map(|pipe| Some((self.talks[pipe].success?, self.pipes[*pipe].closed_at[0])))
+            .filter_map(|pipe| {
+                // One that was sent on left before it read that.
+                let (talk, closed) = (&self.talks[pipe], self.pipes[*pipe].closed_at[0]);
+                Some((talk.success?, if talk.was_redirected { talk.success } else { closed }))
+            })
             .collect();
+        // What was owed before its first login is owed after it.
+        let since = |at: Time| if at == successes[0].0 { user.joined.unwrap_or(at).min(at) } else { at };
         successes.windows(2).any(|pair| {
             let (left, back) = (pair[0].1.unwrap_or(pair[1].0), pair[1].0 + CLAIM + self.slack());
             let came = |at: Time| at + self.slack() >= left && at <= back;
-            said >= pair[0].0
+            said >= since(pair[0].0)
                 && said <= back
                 && others().filter_map(first).any(|at| came(at) && at != successes[0].0)
         })

@@ -89,7 +89,15 @@ impl Cluster {
             if memchr::memmem::find(line, b"LOGIN_SUCCESS").is_some() {
                 self.ledger.boots[boot].hears_since = Some(now);
             } else if memchr::memmem::find(line, b"\"REDIRECT\"").is_some() {
-                return self.tap_is_sent_away(boot, pipe);
+                return match self.hosts[h].is_stopping() {
+                    true => self.tap_is_sent_away(boot, pipe),
+                    false => {
+                        // It was sent on, and stays by a new connection.
+                        self.close(pipe, 0);
+                        self.tap_anew(h);
+                        self.wake(h);
+                    }
+                };
             } else if let Some(id) = self.known_message(line) {
                 self.tap_hears(boot, id);
             }

@@ -9,6 +9,7 @@ use super::disk::{Disk, Fate};
 use super::drain::DRAIN;
 use super::pipe::{Owner, Pipe, PipeId};
 use super::schedule::{Event, ms, us};
+use super::spawn::{RETIRE, SPAWN_MAX};
 use super::swarm::Class;
 use crate::base::id::LinkId;
 use crate::base::limits::Limits;
@@ -29,12 +30,10 @@ pub(super) enum Notice {
     /// A dialled connection stands.
     Dialled(LinkId, PipeId),
     Hashed(LinkId, Hashed),
-    /// What the disk's worker answers.
-    Disk(Input),
+    /// What the disk's worker answers, SIGTERM, or a start that failed.
+    Input(Input),
     /// The workload sends a client to another server.
     Redirect(LinkId, usize),
-    /// SIGTERM.
-    Stop,
 }
 
 /// The shell's part of a link.
@@ -73,6 +72,12 @@ pub(super) struct Host {
     pub admitted: Option<Time>,
     /// It was told to stop, and its process ends then.
     pub stop_by: Option<Time>,
+    /// The server that started it, if one did, and as what; and whether it ever was in touch with another.
+    pub parent: Option<(usize, u64)>,
+    pub has_joined: bool,
+    /// It ends because it is not needed, and has.
+    pub retires: bool,
+    pub is_gone: bool,
 }
 
 /// What the wall clocks say at the start of time.
@@ -120,8 +125,8 @@ impl Host {
 }
 
 impl Cluster {
-    /// Adds a server and starts it. Returns which it is.
-    pub fn add_host(&mut self) -> usize {
+    /// Adds a server, which perhaps another one started, and starts it. Returns which it is.
+    pub fn add_host(&mut self, parent: Option<(usize, u64)>) -> usize {
         let skew_ms = if self.has(Class::Skew) { self.rng.between(0, 10_000) as i64 - 5_000 } else { 0 };
         let disk = self.new_disk();
         self.hosts.push(Host {
@@ -139,6 +144,10 @@ impl Cluster {
             spins: 0,
             admitted: None,
             stop_by: None,
+            parent,
+            has_joined: parent.is_none(),
+            retires: false,
+            is_gone: false,
         });
         let n = self.hosts.len();
         self.walls.iter_mut().for_each(|row| row.push(0));
@@ -147,14 +156,28 @@ impl Cluster {
         n - 1
     }
 
-    fn limits(&self) -> Limits {
+    fn limits(&self, h: usize) -> Limits {
         let (feed_bytes, line_bytes) = (self.swarm.feed_bytes, self.swarm.feed_bytes.min(1 << 16) / 4);
-        Limits { feed_bytes, line_bytes, failed_logins: 255, drain: DRAIN, ..Limits::default() }
+        let balance = self.has(Class::Balance);
+        Limits {
+            feed_bytes,
+            line_bytes,
+            failed_logins: 255,
+            drain: DRAIN,
+            balance,
+            announce: if balance { ms(1_000) } else { Duration::ZERO },
+            max_clients: self.swarm.max_clients.map(|most| most as u64),
+            spawn_max: if self.has(Class::Spawn) { SPAWN_MAX } else { 0 },
+            spawned: self.hosts[h].parent.map(|(_, ticket)| ticket),
+            retire: RETIRE,
+            ..Limits::default()
+        }
     }
 
     /// Starts a server that is down, with what is on its disk. Its key may be lost.
     pub fn boot(&mut self, h: usize, loses_key: bool) {
         let now = self.now();
+        let is_first = self.hosts[h].identity.is_none();
         let mut seeds = Seeds::fixed(self.rng.draw());
         if let Some(old) = self.hosts[h].identity {
             if !loses_key {
@@ -164,7 +187,7 @@ impl Cluster {
                 seeds.identity.stream = old.stream;
             }
         }
-        let mut node = Box::new(Node::new(self.limits(), &seeds));
+        let mut node = Box::new(Node::new(self.limits(h), &seeds));
         #[cfg(feature = "mutations")]
         if let Some(mutation) = self.options.mutation {
             node.mutate(mutation);
@@ -186,7 +209,9 @@ impl Cluster {
         self.hosts[h].boot = boot;
         self.tell(|| format!("server {h} starts, boot {boot}, stream {:?}", seeds.identity.stream));
         self.restore(h, &mut node, boot);
-        if let Some(first) = if up.is_empty() { others.first() } else { Some(self.rng.choose(&up)) } {
+        let parent = self.hosts[h].parent.filter(|_| is_first).map(|(parent, _)| parent);
+        let any = if up.is_empty() { others.first() } else { Some(self.rng.choose(&up)) };
+        if let Some(first) = parent.as_ref().or(any) {
             node.join(now, &hostname(*first), PORT);
         }
         self.hosts[h].node = Some(node);
@@ -196,7 +221,7 @@ impl Cluster {
     }
 
     /// What the server shows is heard from now on.
-    fn tap_anew(&mut self, h: usize) {
+    pub fn tap_anew(&mut self, h: usize) {
         let tap = self.tap(h, b"{\"command\":\"LOGIN\",\"username\":\"anonymous\"}\n");
         let boot = &mut self.ledger.boots[self.hosts[h].boot];
         (boot.tap, boot.hears_since) = (Some(tap), None);
@@ -204,7 +229,7 @@ impl Cluster {
 
     /// The simulator's own connection was closed, as the server's journal had a gap where it was.
     pub fn tap_again(&mut self, h: usize, pipe: PipeId) {
-        if self.pipes[pipe].owners[0] == Owner::Tap && self.has(Class::Small) {
+        if self.ledger.boots[self.hosts[h].boot].tap == Some(pipe) && self.has(Class::Small) {
             self.judge.mark("excused: an anonymous client in a gap of a journal");
             self.tap_anew(h);
         }

@@ -58,12 +58,15 @@ impl Cluster {
         for a in 0..self.hosts.len() {
             for b in a + 1..self.hosts.len() {
                 let is = self.look_at_pair(a, b);
+                self.hosts[a].has_joined |= is;
+                self.hosts[b].has_joined |= is;
                 if self.links.note((a, b), now, is) {
                     self.tell(|| format!("servers {a} and {b} are {}in touch", if is { "" } else { "not " }));
                 }
             }
         }
         self.links.is_stale = false;
+        self.look_at_starts();
     }
 
     fn look_at_pair(&self, a: usize, b: usize) -> bool {

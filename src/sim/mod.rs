@@ -3,6 +3,7 @@
 //!
 //! Everything it does follows from its calls, so a run repeats exactly.
 
+mod balance;
 mod cluster;
 mod conversation;
 mod disk;
@@ -19,6 +20,7 @@ mod network;
 mod pipe;
 mod promises;
 mod schedule;
+mod spawn;
 mod swarm;
 mod turn;
 mod user;
@@ -235,6 +237,7 @@ impl World {
                     self.node.handle(self.now, Input::Closed { link, unacknowledged: 0 });
                 }
                 Action::Upgrade { link, .. } => self.node.handle(self.now, Input::Unproven(link)),
+                Action::Spawn { .. } | Action::Retire => {}
             }
         }
         any

@@ -184,7 +184,7 @@ impl Cluster {
             return self.shut(pipe, side);
         }
         p.flows[side].drop_rest();
-        self.send_reset(pipe, side);
+        self.send_reset(pipe, 1 - side);
     }
 
     /// The way between the two is gone for good, and neither is told.

@@ -15,6 +15,7 @@ impl Cluster {
             && self.names_agree()
             // One that has just started takes nobody in before it is in step.
             && (0..self.hosts.len()).all(|h| self.hears_since(h).is_some() && self.untold(h).is_empty())
+            && self.is_balanced()
             && (0..self.users.len()).all(|u| self.missing(u).is_empty())
     }
 
@@ -38,6 +39,7 @@ impl Cluster {
 
     /// The liveness bound is over: what is it that is not well?
     pub fn say_what_is_not_well(&mut self) {
+        self.say_what_is_uneven();
         for a in 0..self.hosts.len() {
             for b in a + 1..self.hosts.len() {
                 if !self.links.is_in_touch(a, b) {

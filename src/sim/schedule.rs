@@ -36,6 +36,8 @@ pub(super) enum Event {
     Leave(PipeId),
     /// A client has waited for its login.
     Impatient(PipeId),
+    /// A server that was to be started starts, or does not.
+    Spawn { by: usize, boot: usize, ticket: u64, good: bool },
     /// Something goes wrong.
     Fault,
     /// A server is killed in the middle of a login.

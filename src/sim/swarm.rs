@@ -61,11 +61,15 @@ pub enum Class {
     SlowDisk,
     /// Little of the feed is in memory, or on disk.
     Small,
+    /// Servers share their clients, which knock at one of them.
+    Balance,
+    /// They start others when they are full.
+    Spawn,
 }
 
 impl Class {
     /// All of them.
-    pub const ALL: [Class; 25] = [
+    pub const ALL: [Class; 27] = [
         Class::Kill,
         Class::Vanish,
         Class::Pause,
@@ -91,6 +95,8 @@ impl Class {
         Class::Full,
         Class::SlowDisk,
         Class::Small,
+        Class::Balance,
+        Class::Spawn,
     ];
 
     /// Those that befall servers, one after the other.
@@ -136,6 +142,8 @@ impl Class {
             Class::Full => "full",
             Class::SlowDisk => "slow-disk",
             Class::Small => "small",
+            Class::Balance => "balance",
+            Class::Spawn => "spawn",
         }
     }
 
@@ -149,6 +157,8 @@ impl Class {
             Class::Skew => Some("a wall clock jumped"),
             Class::Drain => Some("a server was drained"),
             Class::Small => Some("a piece of a journal was read"),
+            Class::Balance => Some("a client was sent to a server with fewer"),
+            Class::Spawn => Some("a server was started"),
             other => Some(other.label()),
         }
     }
@@ -237,15 +247,23 @@ pub struct Swarm {
     pub feed_bytes: usize,
     /// Bytes of it on disk, and of one file there.
     pub retention: (u64, u64),
+    /// Clients a server should have at most.
+    pub max_clients: Option<usize>,
 }
+
+/// What makes the choice of [`Class::Balance`] one of its own, so that seeds without it play what they played
+/// before there was any.
+const BALANCE_CHANCE: u64 = 0xba1a_0000_0000_0000;
 
 impl Swarm {
     /// What follows from `rng`, of `allowed` classes only.
     pub fn draw(rng: &mut Rng, allowed: Classes) -> Swarm {
-        let own = |class: &Class| Class::OF_SERVERS.contains(class);
-        // By a chance of its own, so that seeds without it play what they played before there was any.
+        // By chances of their own, so that seeds without them play what they played before there were any.
         let drains = Rng::new(rng.clone().draw() ^ DRAIN_CHANCE).chance(15);
-        let faults: Vec<Class> = allowed.iter().filter(own).collect();
+        let mut own_chance = Rng::new(rng.clone().draw() ^ BALANCE_CHANCE);
+        let of_loads = |class: &Class| matches!(class, Class::Balance | Class::Spawn);
+        let own = |class: &Class| Class::OF_SERVERS.contains(class) || of_loads(class);
+        let faults: Vec<Class> = allowed.iter().filter(|class| own(class) && !of_loads(class)).collect();
         let mut classes = Classes::default();
         if !faults.is_empty() {
             for _ in 0..[0, 1, 1, 1, 1, 1, 2, 2, 3][rng.below(9) as usize] {
@@ -285,7 +303,7 @@ impl Swarm {
         };
         let retention = (retention, rng.between(4_000, 30_000));
         let turn_bytes = if is_small { turn_bytes.min(feed_bytes / 32) } else { turn_bytes };
-        Swarm {
+        let swarm = Swarm {
             classes,
             servers,
             users,
@@ -300,7 +318,55 @@ impl Swarm {
             turn_bytes,
             feed_bytes,
             retention,
+            max_clients: None,
+        };
+        // Asked for by name, most seeds have it.
+        let share = if allowed == Classes::ALL { 8 } else { 60 };
+        if !allowed.has(Class::Balance) || !own_chance.chance(share) {
+            return swarm;
         }
+        let swarm = swarm.balanced(&mut own_chance, allowed);
+        match allowed.has(Class::Spawn) && own_chance.chance(35) {
+            true => swarm.growing(&mut own_chance),
+            false => swarm,
+        }
+    }
+
+    /// The same with servers that share their clients, of which there are more then. Servers join and die
+    /// meanwhile more often; what makes loads that only servers see, and whatever else sends clients on, is not
+    /// in it.
+    pub fn balanced(mut self, rng: &mut Rng, allowed: Classes) -> Swarm {
+        let without = [Class::HalfOpen, Class::Move, Class::Balance];
+        self.classes = self.classes.iter().filter(|class| !without.contains(class)).collect();
+        for class in [Class::Kill, Class::Newcomer].into_iter().filter(|class| allowed.has(*class)) {
+            if rng.chance(40) {
+                self.classes = self.classes.with(class);
+            }
+        }
+        self.classes = self.classes.with(Class::Balance);
+        self.servers = self.servers.clamp(2, 5);
+        // What many say is too much for servers with tiny sockets: no answer comes in time.
+        let most = if self.classes.has(Class::Tiny) { 8 } else { 24 };
+        self.users = rng.between(4, most) as usize;
+        let gap = 20 + (self.users + 2 * self.shared + self.anonymous) as u64 * 5;
+        self.gap_ms = (gap, gap + rng.between(50, 250));
+        // Room for all, also if who cannot be moved is on one server, with the simulator's own client.
+        let even = (self.users + 3 * self.shared + 6).div_ceil(self.servers);
+        self.max_clients = rng.chance(50).then_some(even + self.anonymous + 2);
+        self
+    }
+
+    /// The same with few servers, which should have fewer clients than come, and start others.
+    pub fn growing(mut self, rng: &mut Rng) -> Swarm {
+        self.classes = self.classes.iter().filter(|class| *class != Class::Tiny).collect();
+        self.classes = self.classes.with(Class::Spawn);
+        self.servers = rng.between(1, 3) as usize;
+        self.anonymous = self.anonymous.min(1);
+        // One on each is the simulator's own.
+        let room = rng.between(3, 5) as usize;
+        self.max_clients = Some(room + 1);
+        self.users = room * self.servers + rng.between(1, 2 * room as u64) as usize;
+        self
     }
 }
 

@@ -109,8 +109,7 @@ impl Cluster {
                 }
                 None => self.close(pipe, 0),
             },
-            Notice::Stop => node.handle(now, Input::Stop),
-            Notice::Disk(answer) => node.handle(now, answer),
+            Notice::Input(input) => node.handle(now, input),
             Notice::Hashed(link, hashed) => node.handle(now, Input::Hashed(link, hashed)),
             Notice::Redirect(link, to) => {
                 self.judge.mark("a user was sent to another server");
@@ -272,6 +271,8 @@ impl Cluster {
                 }
                 Action::Close(link) => self.drop_sock(node, h, link),
                 Action::Dial { link, hostname, hello, .. } => self.dial(h, link, &hostname, hello),
+                Action::Spawn { ticket } => self.spawn(h, ticket),
+                Action::Retire => self.retire(h),
                 Action::Upgrade { link, .. } => {
                     let own = self.key(h);
                     match self.hosts[h].pipe_of(link) {

@@ -79,6 +79,8 @@ pub(super) struct User {
     pub joined: Option<Time>,
     /// What its kernel had and it never read, because it left.
     pub unread: BTreeSet<MessageId>,
+    /// When it was sent to another server.
+    pub sent_on: Vec<Time>,
     /// When it logged out, of which boot, and when it was back.
     pub absences: Vec<(Time, Option<usize>, Option<Time>)>,
 }
@@ -137,11 +139,14 @@ impl Cluster {
         if user.plan != plan || user.talk.is_some() || user.is_retired {
             return;
         }
-        let up: Vec<usize> = (0..self.hosts.len()).filter(|h| self.hosts[*h].is_up()).collect();
+        let up: Vec<usize> = (0..self.hosts.len()).filter(|h| self.hosts[*h].is_known()).collect();
         if up.is_empty() || self.awaits_name(u) {
             return self.come_later(u, 60, None);
         }
-        let h = to.filter(|h| self.hosts[*h].is_up()).unwrap_or_else(|| *self.rng.choose(&up));
+        if to.is_none() {
+            self.note_knock(u);
+        }
+        let h = to.filter(|h| self.hosts[*h].is_up()).unwrap_or_else(|| self.choose_door(&up));
         let pipe = self.open_pipe(Owner::User(u), Owner::Host(h, usize::MAX));
         // A client's program waits for its own kernel.
         self.pipes[pipe].flows[0].room = 1 << 30;
@@ -307,6 +312,7 @@ impl Cluster {
             highest: Vec::new(),
             joined: None,
             unread: BTreeSet::new(),
+            sent_on: Vec::new(),
             absences: Vec::new(),
         });
     }

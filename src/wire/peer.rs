@@ -83,6 +83,43 @@ pub struct Announce {
     /// It is about to stop, and sends its clients away.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub draining: bool,
+    /// How it shares its clients; none if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offer: Option<Offer>,
+    /// It wants another server to be started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spawning: Option<Spawning>,
+    /// It was started by another one, for which this is its number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spawned: Option<u64>,
+}
+
+/// See [`Announce::spawning`]. Of several the lowest goes on, and one that has begun before all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spawning {
+    /// When it was wanted, and by whom.
+    pub stamp: Generation,
+    /// It is being started.
+    pub started: bool,
+}
+
+/// What two servers must know to send each other clients. All pairs are registered users, then anonymous
+/// clients; all totals since the link began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// Sessions that the server has.
+    pub here: [u64; 2],
+    /// How many of both it should have at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most: Option<u64>,
+    /// After how many milliseconds it says so again.
+    pub every_ms: u64,
+    /// How many the one who reads this may have sent there.
+    pub credit: [u64; 2],
+    /// How many were sent to the one who reads this.
+    pub sent: [u64; 2],
+    /// How many that one has sent and are not on their way any more.
+    pub arrived: [u64; 2],
 }
 
 /// A server of the network.
@@ -198,6 +235,12 @@ pub struct Release {
     pub taken: Vec<(Generation, Generation)>,
     /// What the answering server has applied.
     pub applied: Vector,
+    /// The user was sent from server to server, and is not again for so many milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spared_ms: Option<u64>,
+    /// The answering server was the one that sent it, a moment ago.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sent_away: bool,
 }
 
 /// See [`PeerMessage::SessionUpdate`].

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod balance;
 mod behind;
 mod breaks;
 mod client;
@@ -12,6 +13,7 @@ mod crowd;
 mod drain;
 mod faults;
 mod full;
+mod growth;
 mod hostile;
 mod intruders;
 mod kept;

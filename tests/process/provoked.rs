@@ -363,7 +363,15 @@ pub fn servers(seen: &mut Seen) {
     let mut m = Meeting::new();
     for (n, draining) in [(2, true), (3, false)] {
         let link = m.join(n);
-        let announce = Announce { hostname: format!("host{n}"), port: 1, load: 4, draining };
+        let announce = Announce {
+            hostname: format!("host{n}"),
+            port: 1,
+            load: 4,
+            draining,
+            offer: None,
+            spawning: None,
+            spawned: None,
+        };
         m.control(link, &PeerMessage::ServerAnnounce(announce));
         m.watch(seen, |m| m.node.handle(m.now, Input::Closed { link, unacknowledged: 0 }));
     }

@@ -218,8 +218,8 @@ impl Server {
     }
 }
 
-/// Flags that make a server quick to register with, on a free port.
-pub const CHEAP: [&str; 6] = ["-lp", "0", "--hash-kib", "8", "--hash-passes", "1"];
+/// Flags that make a server quick to register with, on a free port. Clients stay where a test puts them.
+pub const CHEAP: [&str; 8] = ["-lp", "0", "--hash-kib", "8", "--hash-passes", "1", "--balance", "off"];
 /// What the kernel of a slow client holds for it, about.
 pub const SLOW_BYTES: usize = 16 << 10;
 

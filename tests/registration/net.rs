@@ -78,7 +78,7 @@ impl Net {
     pub fn start(&mut self, joins: bool) -> usize {
         let i = self.nodes.len();
         let seeds = Seeds::fixed(self.rng.draw());
-        let limits = Limits { feed_bytes: 1 << 16, line_bytes: 1 << 12, ..Limits::default() };
+        let limits = Limits { feed_bytes: 1 << 16, line_bytes: 1 << 12, balance: false, ..Limits::default() };
         let mut node = Node::new(limits, &seeds);
         node.introduce("localhost", i as u16 + 1);
         if i > 0 && joins {
@@ -272,6 +272,7 @@ impl Net {
                     self.node(i).handle(now, input);
                 }
                 Action::Read { .. } | Action::Commit { .. } => unreachable!("there is no disk"),
+                Action::Spawn { .. } | Action::Retire => unreachable!("no server is started"),
                 Action::Measure(session) => {
                     self.node(i).handle(now, Input::Confirmed { session, unacknowledged: 0 });
                 }
