@@ -321,7 +321,7 @@ impl Cluster {
         let (now, boot) = (self.now(), self.hosts[h].boot);
         let disk = &mut self.hosts[h].disk;
         disk.busy_until = disk.busy_until.max(now) + us(wait);
-        if disk.busy_until.since(now) > super::schedule::ms(300) && matches!(job, Job::Commit { .. }) {
+        if disk.busy_until.since(now) > super::schedule::ms(200) && matches!(job, Job::Commit { .. }) {
             disk.was_late = Some(disk.busy_until);
         }
         disk.jobs.push_back(job);

@@ -236,10 +236,14 @@ impl Cluster {
         }) || self.users[u].talk.is_some_and(|pipe| self.is_too_old_for(self.talks[&pipe].host, id))
     }
 
-    /// A server never had it, and it has left all journals that had it.
+    /// A server never had it, and it has left the journal of the server it was said on, or all that had it.
     pub(super) fn is_too_old_for(&self, h: usize, id: MessageId) -> bool {
-        let any = self.hosts.iter().any(|host| host.disk.dropped.contains_key(&id));
-        any && !self.hosts[h].disk.ever.contains(&id) && !self.hosts.iter().any(|host| host.disk.has(id))
+        let accepted = self.ledger.get(id).and_then(|message| message.accepted);
+        let origin = accepted.map(|accepted| self.ledger.boots[accepted.boot].host);
+        let is_dropped = |host: usize| self.hosts[host].disk.dropped.contains_key(&id);
+        let any = (0..self.hosts.len()).any(is_dropped);
+        let all = any && !self.hosts.iter().any(|host| host.disk.has(id));
+        !self.hosts[h].disk.ever.contains(&id) && (origin.is_some_and(is_dropped) || all)
     }
 
     /// The client has logged in while a server had its session before, of which it had said nothing. It looks
