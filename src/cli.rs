@@ -184,7 +184,7 @@ struct ServerArgs {
     /// machine (local), nothing (off), or a command for the shell. In the command {args} becomes the flags for
     /// `activitystreamer server`, and the cluster secret is its standard input [default: local with --max-clients,
     /// else off]
-    #[arg(long, value_name = "HOW", requires = "max_clients", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "HOW", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     spawn: Option<String>,
     /// Most servers started so, in the whole network at a time
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=63))]
@@ -299,6 +299,9 @@ impl ServerArgs {
         }
         if self.secret.is_some() && self.secret_file.is_some() {
             return Err("--secret cannot be used with --secret-file: the secret is in one place".to_owned());
+        }
+        if self.max_clients.is_none() && self.spawn.as_deref().is_some_and(|how| how != "off") {
+            return Err("--spawn needs --max-clients: without that no server is full".to_owned());
         }
         let loopback = |host: &str| {
             host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())

@@ -390,6 +390,10 @@ impl<'m> Play<'m> {
         if self.sessions[i].half.is_some() {
             // The rest of its line, and what that makes others hear, comes first.
             self.send(i, b"");
+            if self.world.sockets[&self.sessions[i].link].closed {
+                // By that it fell off the feed.
+                return;
+            }
         }
         let tail = self.tail() + self.unheard.iter().map(VecDeque::len).sum::<usize>();
         let (now, session) = (self.world.now, &mut self.sessions[i]);
