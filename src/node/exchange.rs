@@ -52,6 +52,7 @@ impl Node {
             self.read_again();
             self.await_second_copy();
             self.await_prev();
+            self.relay.more |= self.relay.full && self.delivery.is_turn_full();
         }
     }
 

@@ -89,7 +89,7 @@ impl Cluster {
             if memchr::memmem::find(line, b"LOGIN_SUCCESS").is_some() {
                 self.ledger.boots[boot].hears_since = Some(now);
             } else if memchr::memmem::find(line, b"\"REDIRECT\"").is_some() {
-                return match self.hosts[h].is_stopping() {
+                return match self.hosts[h].stop_by.is_some() {
                     true => self.tap_is_sent_away(boot, pipe),
                     false => {
                         // It was sent on, and stays by a new connection.
