@@ -35,7 +35,7 @@ pub struct Play<'m> {
     devices: [Option<usize>; USERS.len()],
     /// Sessions that their devices have left without a word.
     hanging: VecDeque<usize>,
-    mailboxes: BTreeMap<&'static str, Mailbox>,
+    pub mailboxes: BTreeMap<&'static str, Mailbox>,
     /// Messages a device ever began, and those the witness has not heard yet.
     said: [u32; USERS.len()],
     unheard: [VecDeque<u32>; USERS.len()],
