@@ -144,7 +144,7 @@ impl Disk {
         let mut lost_since = self.failing_since.take();
         match fate {
             Fate::Empty => {
-                *self = Disk { is_full: self.is_full, ..Disk::new(0) };
+                *self = Disk { is_full: self.is_full, was_late: self.was_late, ..Disk::new(0) };
                 return Some(Time::START);
             }
             Fate::Synced => {
@@ -178,8 +178,9 @@ impl Cluster {
         let (kept, is_lucky) = (self.rng.draw(), self.rng.chance(50));
         let lost_since = self.hosts[h].disk.end(fate, kept, is_lucky);
         if fate == Fate::Empty {
-            let is_full = self.hosts[h].disk.is_full;
-            self.hosts[h].disk = Disk { is_full, ..self.new_disk() };
+            // What its clients were told may reach them still.
+            let Disk { is_full, was_late, .. } = self.hosts[h].disk;
+            self.hosts[h].disk = Disk { is_full, was_late, ..self.new_disk() };
         }
         lost_since
     }

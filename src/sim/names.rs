@@ -86,6 +86,7 @@ impl Cluster {
             let disk = &self.hosts[host].disk;
             let is_late = disk.was_late.is_some_and(|at| asked <= at + ms(2_500));
             if !(disk.is_full || is_late) {
+                let text = format!("{text}, asked at {asked:?}, late {:?}", disk.was_late);
                 self.violate("a disk that takes rows takes registrations", text);
             }
             // Others may take it for a claim under way for a while.
