@@ -13,7 +13,9 @@ mod crowd;
 mod drain;
 mod faults;
 mod full;
+mod group;
 mod growth;
+
 mod hostile;
 mod intruders;
 mod kept;
