@@ -161,6 +161,9 @@ const _: () = assert!(DRAINED.as_millis() >= 2 * FRONTIER.as_millis());
 /// The least time between two announces of the load: ten a second are little, and a burst of logins is told in
 /// one of them.
 pub const ANNOUNCE_LEAST: Duration = Duration::from_millis(100);
+/// Writes of one turn. A write takes some microseconds, so with very many clients who reads, heartbeats and other
+/// servers wait for some ten milliseconds and not for the whole flush.
+pub const TURN_WRITES: usize = 4096;
 /// Servers of one group, at most: a network of more than 64 is not what links between all of them are made for.
 pub const GROUP_MOST: u16 = 64;
 /// After what wait a server of a group that ended is started again: at first, and at most. One crash is not

@@ -1,6 +1,6 @@
 //! Who is to be written to, what, and how far it got.
 //!
-//! A link that has everything is a *follower*: when the feed grows, all followers are owed, so one sweep
+//! A link that has everything is a *follower*: when the feed grows, all followers are owed, so one walk
 //! over them is a flush and costs nothing per message. Any other link with something to get stands in the
 //! queue. A blocked link stands nowhere until the shell says that it takes bytes again.
 
@@ -12,6 +12,7 @@ use super::lag::Lags;
 use super::link::{Answers, Link, Phase, Who, id};
 use super::mesh::PeerId;
 use super::registry::NO_SLOT;
+use super::sweep::Followers;
 use super::{Action, Node, Timer};
 use crate::base::feed::{Feed, Offset};
 use crate::base::id::LinkId;
@@ -21,17 +22,12 @@ use crate::wire::encode;
 
 /// What is said, and the links it goes to.
 ///
-/// Invariant: a follower is `Online`, not blocked, and stands at `followers[place]`; below `sweep` and, when
-/// `swept_to` is the tail, everywhere, followers have everything.
+/// Invariant: a follower is `Online`, not blocked, and stands at its `place` of `followers`.
 #[derive(Debug)]
 pub(super) struct Delivery {
     pub feed: Feed,
     pub(super) lags: Lags,
-    followers: Vec<u32>,
-    sweep: usize,
-    /// The feed's end when this sweep began, and when the last did.
-    sweep_to: Offset,
-    swept_to: Offset,
+    followers: Followers,
     queue: VecDeque<LinkId>,
     /// Blocked readers by the offset they stood at when they came in here; each is in once at most.
     pub(super) trailing: BinaryHeap<Reverse<(Offset, LinkId)>>,
@@ -48,10 +44,7 @@ impl Delivery {
         Delivery {
             feed: Feed::new(feed_bytes),
             lags: Lags::default(),
-            followers: Vec::new(),
-            sweep: 0,
-            sweep_to: 0,
-            swept_to: 0,
+            followers: Followers::default(),
             queue: VecDeque::new(),
             trailing: BinaryHeap::new(),
             asked: BTreeMap::new(),
@@ -78,7 +71,7 @@ impl Delivery {
 
     /// True when there is something to write without waiting for anything.
     pub fn is_pending(&self) -> bool {
-        !self.later.is_empty() || !self.queue.is_empty()
+        !self.later.is_empty() || !self.queue.is_empty() || self.followers.is_pending(self.feed.tail())
     }
 }
 
@@ -153,20 +146,13 @@ impl Node {
     }
 
     fn writable_follower(&mut self) -> Option<LinkId> {
-        while self.delivery.swept_to < self.delivery.feed.tail() {
-            if self.delivery.sweep == 0 {
-                self.delivery.sweep_to = self.delivery.feed.tail();
-            }
-            let Some(slot) = self.delivery.followers.get(self.delivery.sweep).map(|slot| *slot as usize)
-            else {
-                self.delivery.sweep = 0;
-                self.delivery.swept_to = self.delivery.sweep_to;
-                continue;
-            };
+        let tail = self.delivery.feed.tail();
+        while let Some(slot) = self.delivery.followers.next(tail) {
+            let slot = slot as usize;
             let link = &self.links[slot];
             let link_id = id(slot, link);
-            if link.spans.current().is_none_or(|r| r.from == self.delivery.feed.tail()) {
-                self.delivery.sweep += 1;
+            if link.spans.current().is_none_or(|r| r.from == tail) {
+                self.delivery.followers.pass();
             } else if self.lacks(link).is_some() {
                 self.unfollow(link_id);
                 self.enqueue(link_id);
@@ -282,13 +268,8 @@ impl Node {
         if place == NO_SLOT as usize {
             return;
         }
-        self.delivery.followers.swap_remove(place);
-        if let Some(moved) = self.delivery.followers.get(place) {
-            self.links[*moved as usize].place = place as u32;
-        }
-        // One that was not yet swept may have moved below the sweep.
-        if place < self.delivery.sweep {
-            self.delivery.sweep = place;
+        if let Some(moved) = self.delivery.followers.remove(place) {
+            self.links[moved as usize].place = place as u32;
         }
     }
 
@@ -342,14 +323,13 @@ impl Node {
 
     /// A link of the queue has nothing more to get: what comes next for it?
     fn served(&mut self, link_id: LinkId) {
-        let followers = self.delivery.followers.len() as u32;
         let now = self.now;
+        let Some(phase) = self.link(link_id).map(|link| link.phase) else { return };
+        if phase == Phase::Online && self.at(link_id).place == NO_SLOT {
+            self.links[link_id.slot as usize].place = self.delivery.followers.push(link_id.slot);
+        }
         let Some(link) = self.link_mut(link_id) else { return };
-        match link.phase {
-            Phase::Online if link.place == NO_SLOT => {
-                link.place = followers;
-                self.delivery.followers.push(link_id.slot);
-            }
+        match phase {
             Phase::Closing if link.awaits_own() => {}
             Phase::Closing if link.eof && !matches!(link.who, Who::User(_)) => self.abandon(link_id),
             Phase::Closing => {

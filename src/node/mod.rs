@@ -54,6 +54,7 @@ mod session;
 mod spread;
 mod status;
 mod stream;
+mod sweep;
 mod timers;
 
 use std::collections::VecDeque;

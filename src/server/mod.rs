@@ -36,13 +36,14 @@ use signal_hook_mio::v1_0::Signals;
 
 pub use keep::Keep;
 pub use listen::Bind;
+use options::seeds;
 pub use options::{Options, StartError};
 pub use spawn::Spawn;
 
-use crate::base::id::{LinkId, StreamId};
-use crate::base::limits::{Limits, RESERVED_DESCRIPTORS, TURN_PROOFS, TURN_READ_BYTES};
+use crate::base::id::LinkId;
+use crate::base::limits::{Limits, RESERVED_DESCRIPTORS, TURN_PROOFS, TURN_READ_BYTES, TURN_WRITES};
 use crate::base::time::Time;
-use crate::node::{Action, Identity, Input, Node, Seeds, Status};
+use crate::node::{Action, Input, Node, Status};
 use crate::store::Request;
 use conn::{Conn, find};
 use http::Http;
@@ -51,7 +52,7 @@ use keep::Disk;
 use noise::Credentials;
 use peers::Peers;
 use pool::Pool;
-use secret::{Keys, draw};
+use secret::Keys;
 use signals::report;
 use spawn::Spawner;
 
@@ -323,10 +324,12 @@ impl Server {
         any
     }
 
-    /// Writes to every link that is owed something and takes it.
+    /// Writes to every link that is owed something and takes it; if those are more than a turn's, to the others in
+    /// the next.
     fn flush(&mut self) {
         self.append();
-        while let Some(link) = self.node.writable() {
+        for _ in 0..TURN_WRITES {
+            let Some(link) = self.node.writable() else { return };
             let Some(conn) = find(&mut self.conns, link) else {
                 self.node.handle(self.now, Input::Closed { link, unacknowledged: 0 });
                 continue;
@@ -384,15 +387,6 @@ impl Server {
     fn clock(&self) -> Time {
         Time::from_start(self.start.elapsed())
     }
-}
-
-fn seeds(keys: &Keys, credentials: &Credentials) -> io::Result<Seeds> {
-    Ok(Seeds {
-        verifiers: *keys.verifiers,
-        tables: [draw()?, draw()?],
-        identity: Identity { server: credentials.id, key: credentials.public, stream: StreamId(draw()?) },
-        chance: draw()?,
-    })
 }
 
 /// Milliseconds since 1970. Nothing waits by it.

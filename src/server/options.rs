@@ -5,9 +5,12 @@ use std::{fmt, io};
 
 use super::keep::Keep;
 use super::listen::Bind;
-use super::secret::Source;
+use super::noise::Credentials;
+use super::secret::{Keys, Source, draw};
 use super::spawn::Spawn;
+use crate::base::id::StreamId;
 use crate::base::limits::Limits;
+use crate::node::{Identity, Seeds};
 
 /// What a server is started with.
 #[derive(Clone, Debug)]
@@ -95,3 +98,13 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
+
+/// What a node draws at random once.
+pub(super) fn seeds(keys: &Keys, credentials: &Credentials) -> io::Result<Seeds> {
+    Ok(Seeds {
+        verifiers: *keys.verifiers,
+        tables: [draw()?, draw()?],
+        identity: Identity { server: credentials.id, key: credentials.public, stream: StreamId(draw()?) },
+        chance: draw()?,
+    })
+}
