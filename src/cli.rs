@@ -3,6 +3,7 @@
 //! Existing scripts write some flags with one dash and two letters (`-lp 3780`). They are turned into
 //! their long forms before clap sees them.
 
+mod bench;
 mod config;
 mod logging;
 mod pages;
@@ -54,6 +55,9 @@ enum Command {
     /// Show how a server and its network stand
     #[command(after_help = status::HELP)]
     Status(status::StatusArgs),
+    /// Put load on servers, check every delivery, and measure
+    #[command(after_help = bench::HELP)]
+    Bench(bench::BenchArgs),
     /// Run whole networks of servers in virtual time, with faults, and check what they promise
     Sim(sim::SimArgs),
     /// Print what makes a shell complete this program's flags
@@ -255,6 +259,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Server(given) => serve::run(&args, &given),
         Command::Client(args) => client(args),
         Command::Status(args) => status::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Completions(args) => pages::completions(&args),
         Command::Man(args) => pages::man(&args),

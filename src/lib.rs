@@ -141,6 +141,7 @@ pub mod cli;
 pub mod client;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod load;
 pub mod node;
 pub mod server;
 pub mod sim;

@@ -6,7 +6,7 @@ mod source;
 use source::{Source, is_name, is_test, paths, sources, words};
 
 /// The floors of `src/lib.rs`: a file names its own and those below.
-const FLOORS: [(&str, u8); 9] = [
+const FLOORS: [(&str, u8); 10] = [
     ("base", 0),
     ("wire", 1),
     ("node", 2),
@@ -14,6 +14,7 @@ const FLOORS: [(&str, u8); 9] = [
     ("server", 4),
     ("sim", 4),
     ("client", 4),
+    ("load", 5),
     ("cli", 5),
     ("fuzz", 5),
 ];

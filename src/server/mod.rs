@@ -20,7 +20,7 @@ mod pool;
 pub mod secret;
 mod signals;
 mod spawn;
-mod sys;
+pub(crate) mod sys;
 
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::net::SocketAddr;
