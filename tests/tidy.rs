@@ -6,7 +6,7 @@ mod source;
 use source::{Source, is_name, is_test, paths, sources, words};
 
 /// The floors of `src/lib.rs`: a file names its own and those below.
-const FLOORS: [(&str, u8); 10] = [
+const FLOORS: [(&str, u8); 11] = [
     ("base", 0),
     ("wire", 1),
     ("node", 2),
@@ -15,6 +15,7 @@ const FLOORS: [(&str, u8); 10] = [
     ("sim", 4),
     ("client", 4),
     ("load", 5),
+    ("demo", 5),
     ("cli", 5),
     ("fuzz", 5),
 ];

@@ -327,7 +327,7 @@ impl Fleet {
     }
 }
 
-pub(super) fn nanos(time: Duration) -> u64 {
+pub(crate) fn nanos(time: Duration) -> u64 {
     time.as_nanos() as u64
 }
 
