@@ -268,7 +268,7 @@ fn sum(reports: Vec<Report>, before: Cpu, after: Cpu) -> Summary {
         latency: Times::default(),
         logins: Times::default(),
         registrations: Times::default(),
-        login_span: u64::MAX..0,
+        login_span: (u64::MAX, 0),
         reasons: Vec::new(),
         before,
         after,
@@ -278,8 +278,8 @@ fn sum(reports: Vec<Report>, before: Cpu, after: Cpu) -> Summary {
         all.latency.add(&report.latency);
         all.logins.add(&report.logins);
         all.registrations.add(&report.registrations);
-        all.login_span.start = all.login_span.start.min(report.login_span.0);
-        all.login_span.end = all.login_span.end.max(report.login_span.1);
+        all.login_span.0 = all.login_span.0.min(report.login_span.0);
+        all.login_span.1 = all.login_span.1.max(report.login_span.1);
         all.reasons.extend(report.reasons);
     }
     all.reasons.sort();

@@ -64,7 +64,7 @@ pub struct Fleet {
     /// When the clients' machines were made: their time begins there.
     pub(super) start: u64,
     /// From the first connect to the newest of the first logins.
-    pub logins_span: Range<u64>,
+    pub logins_span: (u64, u64),
     /// What happened.
     pub counts: Counts,
     /// From when a message was to be said until a client read it.
@@ -120,7 +120,7 @@ impl Fleet {
             is_leaving: false,
             measured: 0..0,
             start: now,
-            logins_span: u64::MAX..0,
+            logins_span: (u64::MAX, 0),
             counts: Counts::default(),
             latency: Times::default(),
             logins: Times::default(),
@@ -283,7 +283,7 @@ impl Fleet {
         let now = monotonic_ns();
         let (conn, source) = (&mut self.conns[i], self.plan.source(i));
         if !conn.is_known {
-            self.logins_span.start = self.logins_span.start.min(now);
+            self.logins_span.0 = self.logins_span.0.min(now);
         }
         let registry = self.poll.registry();
         let all = Interest::READABLE | Interest::WRITABLE;

@@ -244,7 +244,7 @@ impl Generator {
             latency: std::mem::take(&mut fleet.latency),
             logins: std::mem::take(&mut fleet.logins),
             registrations: std::mem::take(&mut fleet.registrations),
-            login_span: (fleet.logins_span.start, fleet.logins_span.end),
+            login_span: fleet.logins_span,
             reasons: fleet.reasons.clone(),
         }
     }

@@ -140,7 +140,7 @@ impl Fleet {
             conn.is_known = true;
             self.logging_in -= 1;
             self.logins.record(now - conn.begun);
-            self.logins_span.end = self.logins_span.end.max(now);
+            self.logins_span.1 = self.logins_span.1.max(now);
         }
         conn.begun = now;
     }

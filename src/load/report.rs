@@ -1,7 +1,6 @@
 //! What a run found: a table for people, one line of JSON for programs.
 
 use std::fmt::Write;
-use std::ops::Range;
 
 use serde_json::{Value, json};
 
@@ -29,7 +28,7 @@ pub struct Summary {
     pub latency: Times,
     pub logins: Times,
     pub registrations: Times,
-    pub login_span: Range<u64>,
+    pub login_span: (u64, u64),
     pub reasons: Vec<String>,
     pub before: Cpu,
     pub after: Cpu,
@@ -47,7 +46,7 @@ impl Summary {
     }
 
     fn logins_a_second(&self) -> f64 {
-        let span = self.login_span.end.saturating_sub(self.login_span.start);
+        let span = self.login_span.1.saturating_sub(self.login_span.0);
         if span == 0 { 0.0 } else { self.logins.count() as f64 * 1e9 / span as f64 }
     }
 
