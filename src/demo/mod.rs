@@ -118,9 +118,11 @@ impl Show {
             std::thread::sleep(TURN);
             whole = self.asks_whole(monotonic_ns());
         }
-        self.picture.tell(&format!("They are one network. {CLIENTS} clients register, log in and talk."));
-        self.is_talking = true;
+        self.picture.tell(&format!("They are one network. {CLIENTS} clients register and log in."));
         self.wait("the clients do not log in", |show, _| show.are_all_in())?;
+        // Who comes later is not owed what was said before.
+        self.is_talking = true;
+        self.picture.tell("All are in, and talk.");
         self.calm()?;
 
         let there = self.at(VICTIM);
@@ -159,17 +161,17 @@ impl Show {
         }
         let until = monotonic_ns() + nanos(LINGER);
         self.wait("nothing", |_, now| now >= until)?;
-        let is_good = self.judge(there, settled - moved + returned);
+        let is_good = self.judge(there, settled - moved, returned);
         self.leave();
         Ok(is_good)
     }
 
-    fn judge(&mut self, there: usize, moved: u64) -> bool {
+    fn judge(&mut self, there: usize, placed: u64, returned: u64) -> bool {
         let (counts, missing) = (self.fleet.counts.clone(), self.missing());
         let port = self.addresses[VICTIM].port();
         self.picture.tell(&format!(
             "\nkilled      1 of {SERVERS} servers, at {port}, with {there} of {CLIENTS} clients; it came back\n\
-             moved       {moved} times a client was sent to another server since\n\
+             moved       {returned} clients when it was back; {placed} before, when its own had come to the others\n\
              delivered   {} messages to {CLIENTS} clients: {} deliveries, {missing} missing, {} out of order\n\
              came twice  {} deliveries, to clients of the killed server, which had not confirmed them; {} to others\n\
              said again  {} messages that died with the server before anybody had heard them",
@@ -205,7 +207,6 @@ impl Show {
             self.turn()?;
             let now = monotonic_ns();
             if holds(self, now) {
-                self.draw(now);
                 return Ok(());
             }
         }

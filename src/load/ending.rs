@@ -40,7 +40,7 @@ impl Fleet {
             let most = (self.plan.slow_bytes as u64 * nanos(TICK) / nanos(Duration::from_secs(1))).max(1);
             for i in 0..self.conns.len() {
                 if self.conns[i].is_slow {
-                    self.read(i, most as usize);
+                    self.read(i, most as usize, false);
                 }
             }
         }

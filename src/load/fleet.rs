@@ -42,7 +42,8 @@ pub struct Fleet {
     pub(super) buffer: Vec<u8>,
     /// Scratch: what is said.
     text: String,
-    ready: Vec<(usize, bool)>,
+    /// Clients with something to read or to write, and whether to read.
+    ready: VecDeque<(usize, bool)>,
     events: Events,
     /// Those with something to write.
     pub(super) dirty: Vec<usize>,
@@ -106,7 +107,7 @@ impl Fleet {
             tally,
             buffer: vec![0; READ_BYTES],
             text: String::new(),
-            ready: Vec::new(),
+            ready: VecDeque::new(),
             events: Events::with_capacity(EVENTS),
             dirty: Vec::new(),
             echoed: Vec::new(),
@@ -138,8 +139,33 @@ impl Fleet {
 
     /// Waits for something to happen, until then at most, and deals with it. Times are ns of the machine's clock.
     pub fn turn(&mut self, until: u64) -> io::Result<()> {
+        self.echoed.clear();
         self.begin_logins();
         self.flush();
+        if self.ready.is_empty() {
+            self.wait(until)?;
+        }
+        // Who heard itself may have something to say at once, and not only when all others were read.
+        while self.echoed.is_empty()
+            && let Some((token, reads)) = self.ready.pop_front()
+        {
+            match Token(token) {
+                // It rings once, so that it is to be set again.
+                ALARM => self.alarm_at = 0,
+                WAKER => {}
+                Token(i) => self.on_ready(i, reads),
+            }
+        }
+        self.flush();
+        let now = monotonic_ns();
+        if now >= self.tick_at {
+            self.tick_at = now + nanos(TICK);
+            self.tick(now);
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, until: u64) -> io::Result<()> {
         let wake_at = until.min(self.tick_at);
         if wake_at != self.alarm_at {
             self.alarm_at = wake_at;
@@ -150,26 +176,10 @@ impl Fleet {
             Err(_) => return Ok(()),
             Ok(()) => {}
         }
-        let mut ready = std::mem::take(&mut self.ready);
-        ready.extend(self.events.iter().map(|event| {
+        self.ready.extend(self.events.iter().map(|event| {
             let reads = event.is_readable() || event.is_read_closed() || event.is_error();
             (event.token().0, reads)
         }));
-        for (token, reads) in ready.drain(..) {
-            match Token(token) {
-                // It rings once, so that it is to be set again.
-                ALARM => self.alarm_at = 0,
-                WAKER => {}
-                Token(i) => self.on_ready(i, reads),
-            }
-        }
-        self.ready = ready;
-        self.flush();
-        let now = monotonic_ns();
-        if now >= self.tick_at {
-            self.tick_at = now + nanos(TICK);
-            self.tick(now);
-        }
         Ok(())
     }
 
@@ -197,7 +207,7 @@ impl Fleet {
         self.dirty.push(i);
     }
 
-    /// The talkers that heard messages of their own since the last call, once for each.
+    /// The talkers that heard messages of their own in the last turn, once for each.
     pub fn take_echoed(&mut self, into: &mut Vec<usize>) {
         into.clear();
         into.append(&mut self.echoed);
@@ -255,11 +265,11 @@ impl Fleet {
     /// The talk is over: slow clients read all there is.
     pub fn release(&mut self) {
         self.is_holding = false;
-        (0..self.conns.len()).filter(|i| self.conns[*i].is_slow).collect::<Vec<_>>().into_iter().for_each(
-            |i| {
-                self.read(i, usize::MAX);
-            },
-        );
+        for i in 0..self.conns.len() {
+            if self.conns[i].is_slow {
+                self.read(i, usize::MAX, false);
+            }
+        }
     }
 
     /// All log out; what they are still owed comes before the end.
@@ -304,7 +314,7 @@ impl Fleet {
             // Only the last line that it said kept it open.
             self.end(i, None);
         } else if reads && !(conn.is_slow && self.is_holding) {
-            self.read(i, usize::MAX);
+            self.read(i, usize::MAX, true);
         }
     }
 

@@ -13,8 +13,9 @@ use crate::client::Event;
 use crate::server::sys::monotonic_ns;
 
 impl Fleet {
-    /// Reads a client's connection until there is no more, or so many bytes were read.
-    pub(super) fn read(&mut self, i: usize, most: usize) {
+    /// Reads a client's connection until there is no more, or so many bytes were read. Where an event `told` of it, a
+    /// short read says that there is no more: what comes later is another event.
+    pub(super) fn read(&mut self, i: usize, most: usize, told: bool) {
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut left = most;
         while left > 0 {
@@ -42,8 +43,7 @@ impl Fleet {
                     let used = self.take_lines(i, bytes);
                     self.conns[i].rest.extend_from_slice(&bytes[used..]);
                     left -= count;
-                    // A short read says that there was no more; what comes later is another event.
-                    if count < room {
+                    if told && count < room {
                         break;
                     }
                 }

@@ -11,10 +11,10 @@ use crate::stage::{BINARY, Process, Server};
 
 /// Starts it with these flags, for a second unless they say otherwise.
 fn start(servers: &[String], flags: &str) -> Process {
-    let flags = flags.split_whitespace();
-    let usual = ["--json", "--warmup", "0", "--time", "1s"];
+    let time: &[&str] = if flags.contains("--time") { &[] } else { &["--time", "1s"] };
     let mut command = Command::new(BINARY);
-    Process::start(command.arg("bench").args(usual).args(servers).args(flags).env("RUST_LOG", "warn"))
+    command.args(["bench", "--json", "--warmup", "0"]).args(time).args(servers);
+    Process::start(command.args(flags.split_whitespace()).env("RUST_LOG", "warn"))
 }
 
 /// How it ended, and what it says.
@@ -74,7 +74,7 @@ fn who_is_cut_off_fails_a_run_unless_it_is_slow() {
 fn every_process_has_addresses_of_its_own_and_there_are_as_many_as_the_clients_need() {
     let fake = Fake::start(Fault::None);
     let script =
-        r#"ulimit -Hn 100 && exec "$0" bench --json --warmup 0 --time 1s --rate 5 --clients 150 "$1""#;
+        r#"ulimit -n 100 && exec "$0" bench --json --warmup 0 --time 1s --rate 5 --clients 150 "$1""#;
     let address = fake.address.to_string();
     let (code, page) = end(Process::start(Command::new("sh").args(["-c", script, BINARY, &address])));
     assert_eq!((code, &page["processes"]), (0, &3.into()), "{page}");
