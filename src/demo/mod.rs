@@ -11,42 +11,18 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::load::fleet::{Fleet, nanos};
-use crate::load::limits::LEAVE;
+use crate::load::limits::{
+    DEMO_ASK, DEMO_CALM, DEMO_CLIENTS, DEMO_DOUBT, DEMO_DRAW, DEMO_LINGER, DEMO_MOVED_PART, DEMO_PATIENCE,
+    DEMO_SAYS, DEMO_SIZE, DEMO_TURN, DEMO_VICTIM, LEAVE,
+};
 use crate::load::plan::{Pace, Plan};
 use crate::server::sys::monotonic_ns;
 use network::{Network, SERVERS};
 use picture::{Picture, Row, Scene};
-
-/// Clients; all of them talk.
-const CLIENTS: u32 = 50;
-/// How often each of them says something, if it has heard what it said before: 10,000 deliveries a second.
-const SAYS: Duration = Duration::from_millis(250);
-/// Bytes of an activity.
-const SIZE: usize = 128;
-/// The server that is killed.
-const VICTIM: usize = 1;
-/// How many of the clients move at least, when the server is back: a part in so many.
-const MOVED_PART: u64 = 6;
-/// How long the talk is looked at before something happens to it, and after.
-const CALM: Duration = Duration::from_secs(2);
-/// How long a client that is logged in waits to hear itself before it says it again: far longer than servers take to
-/// tell what a dead one had told them.
-const DOUBT: Duration = Duration::from_secs(2);
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How long is listened for repeats after everything was heard.
-const LINGER: Duration = Duration::from_millis(300);
-/// A turn of the clients' poll at most.
-const TURN: Duration = Duration::from_millis(20);
-/// How often servers are asked how they stand.
-const ASK: Duration = Duration::from_millis(100);
-/// How often the picture is drawn, on a terminal and as a line.
-const DRAW: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// Runs it. 0: nothing was lost, all came in order; 1: not so; 3: it could not be shown, or was stopped.
 pub fn run() -> ExitCode {
@@ -94,7 +70,9 @@ impl Show {
         }
         let fleet = Fleet::new(plan(&addresses)?).map_err(|error| format!("no poll: {error}"))?;
         let now = monotonic_ns();
-        let says_at = (0..u64::from(CLIENTS)).map(|i| now + i * nanos(SAYS) / u64::from(CLIENTS)).collect();
+        let says_at = (0..u64::from(DEMO_CLIENTS))
+            .map(|i| now + i * nanos(DEMO_SAYS) / u64::from(DEMO_CLIENTS))
+            .collect();
         Ok(Show {
             fleet,
             network,
@@ -112,24 +90,24 @@ impl Show {
     fn play(mut self) -> Result<bool, String> {
         // Nobody logs in before the servers know each other: each client stays where it knocks.
         let mut whole = false;
-        let until = monotonic_ns() + nanos(PATIENCE);
+        let until = monotonic_ns() + nanos(DEMO_PATIENCE);
         while !whole {
             self.check(until, "the servers do not find each other")?;
-            std::thread::sleep(TURN);
+            std::thread::sleep(DEMO_TURN);
             whole = self.asks_whole(monotonic_ns());
         }
-        self.picture.tell(&format!("They are one network. {CLIENTS} clients register and log in."));
+        self.picture.tell(&format!("They are one network. {DEMO_CLIENTS} clients register and log in."));
         self.wait("the clients do not log in", |show, _| show.are_all_in())?;
         // Who comes later is not owed what was said before.
         self.is_talking = true;
         self.picture.tell("All are in, and talk.");
         self.calm()?;
 
-        let there = self.at(VICTIM);
+        let there = self.at(DEMO_VICTIM);
         let moved = self.fleet.counts.moved;
-        self.network.kill(VICTIM);
+        self.network.kill(DEMO_VICTIM);
         let killed_at = monotonic_ns();
-        let port = self.addresses[VICTIM].port();
+        let port = self.addresses[DEMO_VICTIM].port();
         self.picture.tell(&format!("The server at {port} is killed (SIGKILL), with {there} clients on it."));
         self.wait("the clients do not log in again", |show, _| {
             show.fleet.counts.broken >= there as u64 && show.are_all_in()
@@ -142,15 +120,15 @@ impl Show {
 
         let settled = self.fleet.counts.moved;
         self.picture.tell(&format!("The server at {port} comes back, with what it had on disk."));
-        self.network.start(VICTIM)?;
+        self.network.start(DEMO_VICTIM)?;
         self.wait("the server does not find the others", |show, now| show.asks_whole(now))?;
         self.picture.tell("It is in the network again; clients are sent to it (REDIRECT).");
-        let wanted = u64::from(CLIENTS).div_ceil(MOVED_PART);
+        let wanted = u64::from(DEMO_CLIENTS).div_ceil(DEMO_MOVED_PART);
         self.wait("the clients are not spread again", |show, _| {
             show.fleet.counts.moved - settled >= wanted && show.are_all_in() && show.is_even()
         })?;
         let returned = self.fleet.counts.moved - settled;
-        self.picture.tell(&format!("{returned} of {CLIENTS} clients moved, and talked on their way."));
+        self.picture.tell(&format!("{returned} of {DEMO_CLIENTS} clients moved, and talked on their way."));
         self.calm()?;
 
         self.is_talking = false;
@@ -159,7 +137,7 @@ impl Show {
         if self.stopped.load(Ordering::Relaxed) {
             end?;
         }
-        let until = monotonic_ns() + nanos(LINGER);
+        let until = monotonic_ns() + nanos(DEMO_LINGER);
         self.wait("nothing", |_, now| now >= until)?;
         let is_good = self.judge(there, settled - moved, returned);
         self.leave();
@@ -168,11 +146,11 @@ impl Show {
 
     fn judge(&mut self, there: usize, placed: u64, returned: u64) -> bool {
         let (counts, missing) = (self.fleet.counts.clone(), self.missing());
-        let port = self.addresses[VICTIM].port();
+        let port = self.addresses[DEMO_VICTIM].port();
         self.picture.tell(&format!(
-            "\nkilled      1 of {SERVERS} servers, at {port}, with {there} of {CLIENTS} clients; it came back\n\
+            "\nkilled      1 of {SERVERS} servers, at {port}, with {there} of {DEMO_CLIENTS} clients; it came back\n\
              moved       {returned} clients when it was back; {placed} before, when its own had come to the others\n\
-             delivered   {} messages to {CLIENTS} clients: {} deliveries, {missing} missing, {} out of order\n\
+             delivered   {} messages to {DEMO_CLIENTS} clients: {} deliveries, {missing} missing, {} out of order\n\
              came twice  {} deliveries, to clients of the killed server, which had not confirmed them; {} to others\n\
              said again  {} messages that died with the server before anybody had heard them",
             counts.said,
@@ -195,13 +173,13 @@ impl Show {
     }
 
     fn calm(&mut self) -> Result<(), String> {
-        let until = monotonic_ns() + nanos(CALM);
+        let until = monotonic_ns() + nanos(DEMO_CALM);
         self.wait("nothing", |_, now| now >= until)
     }
 
     /// Lets everybody go on until it holds.
     fn wait(&mut self, what_not: &str, holds: impl Fn(&mut Show, u64) -> bool) -> Result<(), String> {
-        let until = monotonic_ns() + nanos(PATIENCE);
+        let until = monotonic_ns() + nanos(DEMO_PATIENCE);
         loop {
             self.check(until, what_not)?;
             self.turn()?;
@@ -221,20 +199,20 @@ impl Show {
         }
         match monotonic_ns() < until {
             true => Ok(()),
-            false => Err(format!("{what_not} within {} s", PATIENCE.as_secs())),
+            false => Err(format!("{what_not} within {} s", DEMO_PATIENCE.as_secs())),
         }
     }
 
     fn turn(&mut self) -> Result<(), String> {
         let now = monotonic_ns();
-        self.fleet.turn(now + nanos(TURN)).map_err(|error| format!("the poll failed: {error}"))?;
+        self.fleet.turn(now + nanos(DEMO_TURN)).map_err(|error| format!("the poll failed: {error}"))?;
         let now = monotonic_ns();
         for i in 0..self.says_at.len() {
             if now >= self.says_at[i] {
                 self.speak(i, now);
             }
         }
-        let every = if self.picture.is_terminal() { DRAW.0 } else { DRAW.1 };
+        let every = if self.picture.is_terminal() { DEMO_DRAW.0 } else { DEMO_DRAW.1 };
         if now >= self.drawn_at + nanos(every) {
             self.draw(now);
         }
@@ -247,12 +225,12 @@ impl Show {
         let (_, in_flight) = self.fleet.said(i);
         if in_flight == 0 && self.is_talking {
             self.fleet.say(i, now);
-        } else if in_flight > 0 && now >= since.max(self.says_at[i]) + nanos(DOUBT) {
+        } else if in_flight > 0 && now >= since.max(self.says_at[i]) + nanos(DEMO_DOUBT) {
             self.fleet.say_again(i, now);
         } else {
             return;
         }
-        self.says_at[i] = now + nanos(SAYS);
+        self.says_at[i] = now + nanos(DEMO_SAYS);
     }
 
     fn draw(&mut self, now: u64) {
@@ -276,7 +254,7 @@ impl Show {
     }
 
     fn asks_whole(&mut self, now: u64) -> bool {
-        let is_time = now >= self.asked_at + nanos(ASK);
+        let is_time = now >= self.asked_at + nanos(DEMO_ASK);
         if is_time {
             self.asked_at = now;
         }
@@ -319,15 +297,15 @@ fn plan(addresses: &[SocketAddr]) -> Result<Plan, String> {
     Ok(Plan {
         run: random as u32,
         secret: format!("{random:032x}"),
-        clients: CLIENTS,
-        talkers: CLIENTS,
+        clients: DEMO_CLIENTS,
+        talkers: DEMO_CLIENTS,
         slow: 0,
         slow_bytes: 0,
         process: 0,
         processes: 1,
         servers: addresses.to_vec(),
         registered: true,
-        size: SIZE,
+        size: DEMO_SIZE,
         pace: Pace::Window(1),
         returns: true,
     })

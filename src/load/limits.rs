@@ -57,4 +57,30 @@ pub const TIME_US_MAX: u64 = 3_600_000_000;
 /// Significant digits of a time in a histogram.
 pub const TIME_DIGITS: u8 = 3;
 
+/// The demonstration's clients; all of them talk.
+pub const DEMO_CLIENTS: u32 = 50;
+/// How often each of them says something, if it has heard what it said before: 10,000 deliveries a second.
+pub const DEMO_SAYS: Duration = Duration::from_millis(250);
+/// Bytes of an activity.
+pub const DEMO_SIZE: usize = 128;
+/// The server that is killed.
+pub const DEMO_VICTIM: usize = 1;
+/// How many of the clients move at least, when the server is back: a part in so many.
+pub const DEMO_MOVED_PART: u64 = 6;
+/// How long the talk is looked at before something happens to it, and after.
+pub const DEMO_CALM: Duration = Duration::from_secs(2);
+/// How long a client that is logged in waits to hear itself before it says it again: far longer than servers take to
+/// tell what a dead one had told them.
+pub const DEMO_DOUBT: Duration = Duration::from_secs(2);
+/// How long anything may take.
+pub const DEMO_PATIENCE: Duration = Duration::from_secs(30);
+/// How long is listened for repeats after everything was heard.
+pub const DEMO_LINGER: Duration = Duration::from_millis(300);
+/// A turn of the clients' poll at most.
+pub const DEMO_TURN: Duration = Duration::from_millis(20);
+/// How often servers are asked how they stand.
+pub const DEMO_ASK: Duration = Duration::from_millis(100);
+/// How often the picture is drawn, on a terminal and as a line.
+pub const DEMO_DRAW: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
 const _: () = assert!(PROCESSES_MAX <= 128, "127.64.0.0 and up");
