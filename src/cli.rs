@@ -105,7 +105,7 @@ Exit codes: 0 all was said and heard; 1 no connection, or it was lost; 2 wrong c
 refused; 4 a message refused, or input that cannot be read; 5 the output cannot be written.";
 
 const DEMO_HELP: &str = "\
-It takes about 20 s, on free ports of this machine and a temporary folder, and leaves nothing behind, also when it is \
+It takes about 12 s, on free ports of this machine and a temporary folder, and leaves nothing behind, also when it is \
 stopped (Ctrl-C). Every delivery to every client is checked, and counted at the end.
 
 Exit codes: 0 nothing was lost and all came in order, 1 not so, 2 wrong command line, 3 it could not be shown, or was \

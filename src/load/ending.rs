@@ -92,10 +92,10 @@ impl Fleet {
         self.connect(i);
     }
 
-    /// An anonymous client's session is another one now.
+    /// An anonymous client's session is another one now. Before the talk that makes no difference: it hears all.
     fn begin_anew(&mut self, i: usize) {
         let conn = &mut self.conns[i];
-        if conn.is_known {
+        if conn.is_known && !self.measured.is_empty() {
             self.counts.begun_anew += 1;
             self.tally.begin_anew(i);
             self.echoed.extend((0..conn.in_flight()).map(|_| i));

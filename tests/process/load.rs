@@ -36,7 +36,7 @@ fn one_delivery_that_is_missing_repeated_or_swapped_fails_a_run() {
         [(Fault::Drops, "lost"), (Fault::Repeats, "repeated"), (Fault::Swaps, "out_of_order")]
     {
         let fake = Fake::start(fault);
-        let (code, page) = bench(&[fake.address.to_string()], "--clients 5 --rate 100");
+        let (code, page) = bench(&[fake.address.to_string()], "--clients 5 --rate 100 --processes 2");
         let found = ["lost", "repeated", "out_of_order"].map(|name| (name, page[name].as_u64()));
         assert_eq!(
             found,
