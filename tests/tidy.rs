@@ -235,6 +235,25 @@ fn the_architecture_page_points_at_files_that_are_there() {
     none(failures);
 }
 
+#[test]
+fn bounds_of_load_stand_in_one_file() {
+    let mut failures = Vec::new();
+    let of_load = |source: &Source| ["load", "demo"].contains(&source.modules()[0]);
+    for source in
+        sources("src").iter().filter(|source| of_load(source) && source.path != "src/load/limits.rs")
+    {
+        let words = words(&source.product);
+        for parts in words.windows(4).filter(|parts| parts[0].1 == "const") {
+            let (name, kind) = (parts[1].1, parts[3].1);
+            if ["Duration", "u64", "f64"].contains(&kind) || name.ends_with("_MAX") {
+                let remedy = "move it to src/load/limits.rs, with its unit and its reason";
+                failures.push(format!("{}: the bound {name}; {remedy}", source.at(parts[0].0)));
+            }
+        }
+    }
+    none(failures);
+}
+
 /// All of the project's Rust but for this test, which has to name what it forbids.
 fn everything() -> impl Iterator<Item = Source> {
     let all = ["src", "tests", "benches", "fuzz"].into_iter().flat_map(sources);

@@ -17,11 +17,11 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::load::fleet::{Fleet, nanos};
 use crate::load::limits::{
     DEMO_ASK, DEMO_CALM, DEMO_CLIENTS, DEMO_DOUBT, DEMO_DRAW, DEMO_LINGER, DEMO_MOVED_PART, DEMO_PATIENCE,
-    DEMO_SAYS, DEMO_SIZE, DEMO_TURN, DEMO_VICTIM, LEAVE,
+    DEMO_SAYS, DEMO_SERVERS, DEMO_SIZE, DEMO_TURN, DEMO_VICTIM, LEAVE,
 };
 use crate::load::plan::{Pace, Plan};
 use crate::server::sys::monotonic_ns;
-use network::{Network, SERVERS};
+use network::Network;
 use picture::{Picture, Row, Scene};
 
 /// Runs it. 0: nothing was lost, all came in order; 1: not so; 3: it could not be shown, or was stopped.
@@ -62,7 +62,7 @@ impl Show {
         let addresses = network.addresses();
         let ports: Vec<String> = addresses.iter().map(|address| address.port().to_string()).collect();
         picture.tell(&format!("Three servers start, at the ports {}.", ports.join(", ")));
-        for i in 0..SERVERS {
+        for i in 0..DEMO_SERVERS {
             if stopped.load(Ordering::Relaxed) {
                 return Err("stopped".to_owned());
             }
@@ -148,7 +148,7 @@ impl Show {
         let (counts, missing) = (self.fleet.counts.clone(), self.missing());
         let port = self.addresses[DEMO_VICTIM].port();
         self.picture.tell(&format!(
-            "\nkilled      1 of {SERVERS} servers, at {port}, with {there} of {DEMO_CLIENTS} clients; it came back\n\
+            "\nkilled      1 of {DEMO_SERVERS} servers, at {port}, with {there} of {DEMO_CLIENTS} clients; it came back\n\
              moved       {returned} clients when it was back; {placed} before, when its own had come to the others\n\
              delivered   {} messages to {DEMO_CLIENTS} clients: {} deliveries, {missing} missing, {} out of order\n\
              came twice  {} deliveries, to clients of the killed server, which had not confirmed them; {} to others\n\
@@ -270,7 +270,7 @@ impl Show {
     }
 
     fn is_even(&self) -> bool {
-        let loads = (0..SERVERS).map(|i| self.at(i));
+        let loads = (0..DEMO_SERVERS).map(|i| self.at(i));
         let (least, most) = loads.fold((usize::MAX, 0), |(least, most), n| (least.min(n), most.max(n)));
         most - least <= 1
     }

@@ -15,13 +15,9 @@ use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
 use crate::cli::status::ask;
+use crate::load::limits::{DEMO_LOG_LINES, DEMO_SERVERS};
 use crate::load::this_binary;
 use crate::server::sys::end_with_parent;
-
-/// How many there are.
-pub const SERVERS: usize = 3;
-/// Lines of a log that say why a server did not start.
-const LOG_LINES: usize = 5;
 
 /// A place where one server runs after the other.
 struct Place {
@@ -61,7 +57,7 @@ impl Network {
         getrandom::fill(&mut secret).map_err(|error| format!("no random number: {error}"))?;
         let secret = format!("{:032x}", u128::from_ne_bytes(secret));
         fs::write(network.secret(), secret).map_err(|error| format!("no file can be written: {error}"))?;
-        for _ in 0..SERVERS {
+        for _ in 0..DEMO_SERVERS {
             network.places.push(hold().map_err(|error| format!("no free port: {error}"))?);
         }
         Ok(network)
@@ -88,7 +84,7 @@ impl Network {
     /// Starts the server of a place, and waits until it listens.
     pub fn start(&mut self, i: usize) -> Result<(), String> {
         let failed = |error: io::Error| format!("a server cannot be started: {error}");
-        let (own, other) = (self.places[i].port, self.places[(i + 1) % SERVERS].port);
+        let (own, other) = (self.places[i].port, self.places[(i + 1) % DEMO_SERVERS].port);
         let mut command = Command::new(this_binary());
         // Hashes that cost next to nothing: these secrets guard nothing.
         command.args(["server", "--hash-kib", "8", "--hash-passes", "1", "--http", "0", "--log", "info"]);
@@ -115,7 +111,7 @@ impl Network {
     fn last_words(&self, i: usize) -> String {
         let log = fs::read_to_string(self.log(i)).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+        lines[lines.len().saturating_sub(DEMO_LOG_LINES)..].join("\n")
     }
 
     /// Ends a server as a crash does: SIGKILL.
@@ -130,7 +126,7 @@ impl Network {
 
     /// A server that ended although nobody ended it, and its last words.
     pub fn fallen(&mut self) -> Option<String> {
-        (0..SERVERS).find_map(|i| {
+        (0..DEMO_SERVERS).find_map(|i| {
             let status = self.places[i].process.as_mut()?.try_wait().ok()??;
             let port = self.places[i].port;
             Some(format!("the server at {port} ended ({status}); its log ends:\n{}", self.last_words(i)))

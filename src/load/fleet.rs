@@ -14,7 +14,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::conn::Conn;
 use super::figures::{Counts, Times};
-use super::limits::{AT_ONCE, READ_BYTES, REASONS_MAX, TICK};
+use super::limits::{AT_ONCE, EVENTS, READ_BYTES, REASONS_MAX, TICK};
 use super::plan::Plan;
 use super::stamp::Stamp;
 use super::tally::Tally;
@@ -23,8 +23,6 @@ use crate::server::sys::{Alarm, monotonic_ns, number};
 
 const ALARM: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
-/// Events taken from one poll.
-const EVENTS: usize = 1024;
 
 /// The clients of one process.
 ///

@@ -26,6 +26,8 @@ pub const AT_ONCE: usize = 64;
 pub const READ_BYTES: usize = 256 << 10;
 /// The longest line taken: the longest a server can be set to, with room for what a broadcast puts around it.
 pub const LINE_BYTES_MAX: usize = 65 << 20;
+/// Events taken from one poll: what a thousand clients have, who hear the same message.
+pub const EVENTS: usize = 1024;
 /// Bytes that a slow client's kernel takes for it, about, so that a server feels it soon.
 pub const SLOW_KERNEL_BYTES: usize = 16 << 10;
 /// How often slow clients are read, and deadlines looked at.
@@ -63,6 +65,10 @@ pub const DEMO_CLIENTS: u32 = 50;
 pub const DEMO_SAYS: Duration = Duration::from_millis(250);
 /// Bytes of an activity.
 pub const DEMO_SIZE: usize = 128;
+/// Servers.
+pub const DEMO_SERVERS: usize = 3;
+/// Lines of a log that say why a server did not start.
+pub const DEMO_LOG_LINES: usize = 5;
 /// The server that is killed.
 pub const DEMO_VICTIM: usize = 1;
 /// How many of the clients move at least, when the server is back: a part in so many.
