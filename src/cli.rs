@@ -5,6 +5,7 @@
 
 mod bench;
 mod config;
+mod group;
 mod logging;
 mod pages;
 mod serve;
@@ -28,7 +29,7 @@ use crate::demo;
 use crate::server::secret::{DATA_DIR, Source};
 use crate::server::{Bind, Keep, Options};
 use crate::store::{Fsync, Retention};
-use values::{hidden, place, size, time};
+use values::{hidden, place, processes, size, time};
 
 /// The port of servers since the first of them.
 const PORT: u16 = 3780;
@@ -120,6 +121,13 @@ struct ServerArgs {
     /// this machine can connect; with it every interface is listened on [-lh]
     #[arg(long, alias = "lh", value_name = "HOST")]
     local_host: Option<String>,
+    /// Servers that share the port, each a process with a port of its own that follows it (with -lp 0 a free one)
+    /// and linked to the others: a group, for machines with more cores than one. auto: one for each core
+    #[arg(long, value_name = "N", default_value = "1", value_parser = processes)]
+    processes: u16,
+    /// Listen on this port, too, and let more servers of this machine and user do so: the system spreads who knocks
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    shared_port: Option<u16>,
     /// Listen on this address only, whatever -lh says
     #[arg(long, value_name = "ADDR")]
     bind: Option<IpAddr>,
@@ -320,6 +328,9 @@ impl ServerArgs {
         if self.max_clients.is_none() && self.spawn.as_deref().is_some_and(|how| how != "off") {
             return Err("--spawn needs --max-clients: without that no server is full".to_owned());
         }
+        if self.shared_port == Some(self.local_port) {
+            return Err("--shared-port is a port besides the server's own (-lp), not the same".to_owned());
+        }
         let loopback = |host: &str| {
             host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
         };
@@ -359,6 +370,7 @@ impl ServerArgs {
         Ok(Options {
             bind,
             port: self.local_port,
+            shared_port: self.shared_port,
             hostname: self.local_host.unwrap_or_else(|| "localhost".to_owned()),
             join: self.remote_host.map(|host| (host, self.remote_port.unwrap_or(PORT))),
             secret,

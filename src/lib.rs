@@ -126,17 +126,16 @@
 //! | the store's thread, syncing | `store/worker.rs` |
 //! | `unsafe` | `server/sys.rs` |
 //! | a node without sockets, for tests | `sim/mod.rs` |
-//! | whole networks in virtual time: what a seed is, the run, the ways, the servers, their disks | `sim/swarm.rs`, `sim/cluster.rs`, `sim/network.rs`, `sim/host.rs`, `sim/turn.rs`, `sim/disk.rs` |
-//! | what their clients do, what goes wrong | `sim/user.rs`, `sim/conversation.rs`, `sim/workload.rs`, `sim/faults.rs`, `sim/drain.rs` |
-//! | what they must hear, and what a fault excuses | `sim/hearing.rs`, `sim/promises.rs`, `sim/names.rs`, `sim/balance.rs`, `sim/spawn.rs`, `sim/excuses.rs` |
-//! | networks in virtual time | `sim/cluster.rs` |
+//! | whole networks in virtual time: what a seed is, the run, the ways, the servers, their disks | `sim/swarm.rs`, `sim/cluster.rs`, `sim/network.rs`, `sim/host.rs`, `sim/turn.rs`, `sim/links.rs`, `sim/pipe.rs`, `sim/disk.rs` |
+//! | what their clients do, what goes wrong | `sim/user.rs`, `sim/conversation.rs`, `sim/workload.rs`, `sim/faults.rs`, `sim/schedule.rs`, `sim/drain.rs` |
+//! | what they must hear, and what a fault excuses | `sim/ledger.rs`, `sim/hearing.rs`, `sim/judge.rs`, `sim/promises.rs`, `sim/names.rs`, `sim/balance.rs`, `sim/spawn.rs`, `sim/excuses.rs` |
 //! | what the fuzzer runs | `fuzz/client_line.rs`, `fuzz/line_splitting.rs`, `fuzz/session.rs`, `fuzz/handshake.rs`, `fuzz/peer_frames.rs`, `fuzz/journal.rs` |
 //! | the client | `client/machine.rs`, `client/pipe.rs` |
 //! | load: many clients, what they read, how they end | `load/fleet.rs`, `load/hearing.rs`, `load/ending.rs` |
 //! | load: what a message carries, what is lost, repeated or late | `load/stamp.rs`, `load/tally.rs` |
 //! | load: processes, their phases, what they found; its bounds | `load/conductor.rs`, `load/generator.rs`, `load/report.rs`, `load/limits.rs` |
 //! | the demonstration | `demo/mod.rs`, `demo/network.rs`, `demo/picture.rs` |
-//! | flags, how their values are written | `cli.rs`, `cli/values.rs` |
+//! | flags, how their values are written, one server started by another | `cli.rs`, `cli/values.rs`, `cli/spawn.rs` |
 //! | settings from file and environment, reading them anew | `cli/config.rs`, `cli/serve.rs`, `cli/logging.rs` |
 //! | the status and bench commands, completions, the manual | `cli/status.rs`, `cli/bench.rs`, `cli/pages.rs` |
 

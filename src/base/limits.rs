@@ -161,6 +161,15 @@ const _: () = assert!(DRAINED.as_millis() >= 2 * FRONTIER.as_millis());
 /// The least time between two announces of the load: ten a second are little, and a burst of logins is told in
 /// one of them.
 pub const ANNOUNCE_LEAST: Duration = Duration::from_millis(100);
+/// Servers of one group, at most: a network of more than 64 is not what links between all of them are made for.
+pub const GROUP_MOST: u16 = 64;
+/// After what wait a server of a group that ended is started again: at first, and at most. One crash is not
+/// noticed; one that happens at every start does not keep the machine busy.
+pub const AGAIN_LEAST: Duration = Duration::from_millis(100);
+/// See [`AGAIN_LEAST`].
+pub const AGAIN_MOST: Duration = Duration::from_secs(30);
+/// How long it must have been there for the wait to be the first again.
+pub const AGAIN_RESET: Duration = Duration::from_secs(60);
 /// How long what was granted or sent counts as a client of the target before it is given up. A client takes
 /// some hundred milliseconds from REDIRECT to LOGIN, rarely seconds.
 pub const CREDIT: Duration = Duration::from_secs(5);

@@ -25,6 +25,8 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 const NO_SETTINGS: [&str; 4] = ["config", "check-config", "print-config", "help"];
 /// Two ways to say one thing: where a stronger place says one, it takes the other along.
 const EITHER: [&str; 2] = ["secret", "secret-file"];
+/// Where a setting made by a flag comes from.
+const FLAG: &str = "flag";
 /// What changes while a server runs. The rest needs a restart.
 const CHANGING: [&str; 9] = [
     "away",
@@ -109,6 +111,12 @@ impl Settings {
             Command::Server(args) => Ok(*args),
             _ => Err("these are no flags of a server".to_owned()),
         }
+    }
+
+    /// Those made by flags, but for some, as flags.
+    pub fn given_but(&self, some: &[&str]) -> Vec<OsString> {
+        let made = self.0.iter().filter(|(key, setting)| setting.from == FLAG && !some.contains(&&***key));
+        made.map(|(key, setting)| format!("--{key}={}", *setting.text).into()).collect()
     }
 
     /// All settings as a file, each with where it was made. The secret is left out.
@@ -211,7 +219,7 @@ fn given(flags: &ArgMatches) -> Vec<(String, String, String)> {
         .filter(|arg| flags.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine));
     let text =
         |arg: &Arg| flags.get_raw(arg.get_id().as_str())?.next().map(|v| v.to_string_lossy().into_owned());
-    made.filter_map(|arg| Some((key(&arg), text(&arg)?, "flag".to_owned()))).collect()
+    made.filter_map(|arg| Some((key(&arg), text(&arg)?, FLAG.to_owned()))).collect()
 }
 
 fn file(path: &Path) -> Result<Vec<(String, String, String)>, String> {

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use super::config::{Change, Settings, environment};
 use super::{ServerArgs, logging};
 use crate::base::limits::Limits;
+use crate::server::group::SHARING;
 use crate::server::secret::Source;
 use crate::server::{Options, Server};
 
@@ -29,31 +30,42 @@ pub fn run(args: &[OsString], given: &ServerArgs) -> ExitCode {
         return check(&options);
     }
     set_log(&settings);
+    match settings.group(given, &options) {
+        Ok(None) => {}
+        Ok(Some(group)) => {
+            drop(options);
+            return group.run().map_or_else(|why| failed(&why), |()| ExitCode::SUCCESS);
+        }
+        Err(why) => return failed(&why),
+    }
+    let shared_port = options.shared_port;
     let mut server = match Server::new(&options) {
         Ok(server) => server,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return failed(&error.to_string()),
     };
     // The server has its keys; the secret is wiped.
     drop(options);
     // For scripts; that nobody reads it is no reason to stop.
-    for address in server.addresses() {
+    for address in server.addresses().filter(|address| Some(address.port()) != shared_port) {
         let _ = writeln!(std::io::stdout(), "listening on {address}");
     }
     if let Some(address) = server.http_address() {
         let _ = writeln!(std::io::stdout(), "status on http://{address}/");
     }
+    if let Some(port) = shared_port {
+        let _ = writeln!(std::io::stdout(), "{SHARING}{port}");
+    }
     let (args, mut settings) = (args.to_vec(), settings);
     server.on_reload(Box::new(move || reload(&args, &mut settings)));
     match server.run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: the event loop failed: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&format!("the event loop failed: {error}")),
     }
+}
+
+fn failed(why: &str) -> ExitCode {
+    eprintln!("error: {why}");
+    ExitCode::FAILURE
 }
 
 fn wrong(why: &str) -> ExitCode {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::base::limits::GROUP_MOST;
+
 /// A secret, wiped when it is dropped.
 #[expect(clippy::unnecessary_wraps, reason = "clap asks for it")]
 pub fn hidden(text: &str) -> Result<Zeroizing<String>, String> {
@@ -30,6 +32,18 @@ pub fn size(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "that is more than a terabyte".to_owned())
 }
 
+/// How many servers a group has: a number, or one for each core.
+pub fn processes(text: &str) -> Result<u16, String> {
+    let n = match text {
+        "auto" => std::thread::available_parallelism().map_or(1, |n| n.get().try_into().unwrap_or(u16::MAX)),
+        _ => text.parse().map_err(|_| "a number, or auto for one for each core".to_owned())?,
+    };
+    match n {
+        1..=GROUP_MOST => Ok(n),
+        _ => Err(format!("a group has 1 to {GROUP_MOST} servers")),
+    }
+}
+
 /// A duration: seconds, or a number with its unit.
 pub fn time(text: &str) -> Result<Duration, String> {
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
@@ -51,6 +65,8 @@ pub fn time(text: &str) -> Result<Duration, String> {
 
 /// Where the status pages are: a port of this machine's loopback, or an address with its port.
 pub fn place(text: &str) -> Result<SocketAddr, String> {
+    // As a server prints it.
+    let text = text.strip_prefix("http://").map_or(text, |text| text.trim_end_matches('/'));
     match text.strip_prefix(':').unwrap_or(text).parse::<u16>() {
         Ok(port) => Ok((Ipv4Addr::LOCALHOST, port).into()),
         Err(_) => text.parse().map_err(|_| {

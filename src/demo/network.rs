@@ -16,8 +16,8 @@ use socket2::{Domain, Socket, Type};
 
 use crate::cli::status::ask;
 use crate::load::limits::{DEMO_LOG_LINES, DEMO_SERVERS};
-use crate::load::this_binary;
-use crate::server::sys::end_with_parent;
+use crate::server::spawn::this_binary;
+use crate::server::sys::ends_with_parent;
 
 /// A place where one server runs after the other.
 struct Place {
@@ -96,7 +96,7 @@ impl Network {
         });
         let log = File::options().create(true).append(true).open(self.log(i)).map_err(failed)?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).process_group(0);
-        end_with_parent(&mut command);
+        ends_with_parent(&mut command);
         let mut child = command.spawn().map_err(failed)?;
         let output = child.stdout.take().expect("it is piped");
         self.places[i].process = Some(child);

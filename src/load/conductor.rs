@@ -7,14 +7,15 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+use super::Options;
 use super::figures::{Counts, Times, cpu_ms};
 use super::fleet::nanos;
 use super::limits::{DRAW, LEAD, LEAVE, LINGER, PATIENCE, SETTLE, SETTLE_MAX};
 use super::plan::Plan;
 use super::report::{Cpu, Summary};
 use super::words::{Order, Progress, Report, Word};
-use super::{Options, this_binary};
-use crate::server::sys::{end_with_parent, monotonic_ns};
+use crate::server::spawn::this_binary;
+use crate::server::sys::{ends_with_parent, monotonic_ns};
 
 /// The generators of a run; they end with it.
 pub struct Conductor<'a> {
@@ -75,7 +76,7 @@ impl<'a> Conductor<'a> {
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .process_group(0);
-            end_with_parent(&mut command);
+            ends_with_parent(&mut command);
             let mut child =
                 command.spawn().map_err(|error| format!("a generator cannot be started: {error}"))?;
             let output = child.stdout.take().expect("it is piped");

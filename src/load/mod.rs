@@ -26,7 +26,6 @@ pub mod tally;
 mod words;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use conductor::Conductor;
@@ -82,10 +81,4 @@ pub fn run(options: &Options) -> Result<Summary, String> {
         returns: false,
     };
     Conductor::start(options, &plan)?.run()
-}
-
-/// The program that runs here, even if its file was replaced since.
-pub(crate) fn this_binary() -> PathBuf {
-    let path = std::env::current_exe().ok().filter(|path| path.exists());
-    path.unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
 }

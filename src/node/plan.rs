@@ -137,7 +137,10 @@ impl Node {
         plan.until = open.first().map_or(self.now, |entry| self.owed_until(user, entry.generation));
         let lowest = open.iter().filter_map(|entry| entry.vector.clone()).reduce(|a, b| a.min(&b));
         // A later session is never taken: it may live where it is not heard, and take this one.
-        let one = open.iter().map(|e| e.generation).find(|g| *g < own && !hangs);
+        // Of the others the one that broke first: what is left lasts longest.
+        let since = |g| self.known(user).and_then(|names| names.find(g)).map_or(now, |rec| rec.since);
+        let earlier = open.iter().map(|e| e.generation).filter(|g| *g < own && !hangs);
+        let one = earlier.min_by_key(|g| (since(*g), *g));
         if one.is_none() {
             healthy.clear();
         }

@@ -26,8 +26,10 @@ pub enum Bind {
     Only(IpAddr),
 }
 
-/// Opens the listeners. With port 0 the system chooses one, the same for all of them.
-pub fn open(bind: Bind, port: u16) -> io::Result<Vec<TcpListener>> {
+/// Opens the listeners. With port 0 the system chooses one, the same for all of them. `shared`: others may listen
+/// on the port, too.
+pub fn open(bind: Bind, port: u16, shared: bool) -> io::Result<Vec<TcpListener>> {
+    let listener = |address, port| listener(address, port, shared);
     let (first, second) = match bind {
         Bind::Loopback => (Ipv4Addr::LOCALHOST.into(), Some(Ipv6Addr::LOCALHOST.into())),
         Bind::Everywhere => (Ipv6Addr::UNSPECIFIED.into(), None),
@@ -51,10 +53,11 @@ pub fn open(bind: Bind, port: u16) -> io::Result<Vec<TcpListener>> {
 }
 
 /// Linux gives accepted sockets their listener's options, so a connection costs no call for them.
-fn listener(address: IpAddr, port: u16) -> io::Result<TcpListener> {
+fn listener(address: IpAddr, port: u16, shared: bool) -> io::Result<TcpListener> {
     let address = SocketAddr::new(address, port);
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }

@@ -5,6 +5,7 @@
 
 mod conn;
 mod dial;
+pub mod group;
 mod http;
 mod inflow;
 mod keep;
@@ -19,7 +20,7 @@ mod peers;
 mod pool;
 pub mod secret;
 mod signals;
-mod spawn;
+pub(crate) mod spawn;
 pub(crate) mod sys;
 
 use std::io::{self, ErrorKind, IoSlice, Write};
@@ -61,7 +62,6 @@ const LISTENER: usize = usize::MAX - 2;
 
 /// More than there ever are.
 const LISTENERS_MAX: usize = 8;
-
 /// The status pages' listener; their connections count down from there.
 const HTTP: usize = LISTENER - LISTENERS_MAX;
 
@@ -128,10 +128,15 @@ impl Server {
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let mut listeners = Vec::new();
-        let sockets = listen::open(options.bind, options.port)
-            .map_err(|error| StartError::Listen(options.port, error))?;
+        let listen = |port, shared| {
+            listen::open(options.bind, port, shared).map_err(|error| StartError::Listen(port, error))
+        };
+        let mut sockets = listen(options.port, false)?;
         let port =
             sockets.first().map_or(Ok(options.port), |first| first.local_addr().map(|at| at.port()))?;
+        if let Some(port) = options.shared_port {
+            sockets.extend(listen(port, true)?);
+        }
         for (i, mut socket) in sockets.into_iter().enumerate() {
             poll.registry().register(&mut socket, Token(LISTENER - i), Interest::READABLE)?;
             listeners.push(Listener { socket, knocking: false });

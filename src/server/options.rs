@@ -16,6 +16,8 @@ pub struct Options {
     pub bind: Bind,
     /// On which port; 0 lets the system choose.
     pub port: u16,
+    /// Another port, on which more servers of this machine may listen, too.
+    pub shared_port: Option<u16>,
     /// The name or address under which clients and other servers reach it.
     pub hostname: String,
     /// A server of the network to join.
@@ -38,6 +40,7 @@ impl Default for Options {
         Options {
             bind: Bind::Loopback,
             port: 0,
+            shared_port: None,
             hostname: "localhost".to_owned(),
             join: None,
             secret: Source::Alone,

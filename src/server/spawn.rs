@@ -102,7 +102,7 @@ impl Spawner {
 }
 
 /// Bytes of stack for a thread that does nothing but wait for a process.
-const STACK: usize = 128 << 10;
+pub(super) const STACK: usize = 128 << 10;
 
 /// Runs the process to its end.
 fn run(command: &mut Command, secret: &[u8]) -> Result<(), String> {
@@ -124,7 +124,7 @@ fn run(command: &mut Command, secret: &[u8]) -> Result<(), String> {
 }
 
 /// The program that runs here, even if its file was replaced since.
-fn this_binary() -> PathBuf {
+pub(crate) fn this_binary() -> PathBuf {
     let path = std::env::current_exe().ok().filter(|path| path.exists());
     path.unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
 }

@@ -74,13 +74,18 @@ pub fn in_own_session(command: &mut Command) {
     }
 }
 
-/// Has a command end when the thread that starts it ends, however that ends: nobody is left to stop it.
-pub fn end_with_parent(command: &mut Command) {
-    // SAFETY: between fork and exec only prctl is called, which takes numbers.
+/// Has a command get SIGTERM when the thread that starts it ends, however that ends.
+pub fn ends_with_parent(command: &mut Command) {
+    let parent = std::process::id();
+    // SAFETY: between fork and exec only prctl and getppid are called, which may be; they take no lock and no
+    // memory.
     unsafe {
-        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
-            -1 => Err(io::Error::last_os_error()),
-            _ => Ok(()),
+        command.pre_exec(move || {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // It may have ended before.
+            if libc::getppid() as u32 == parent { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
         });
     }
 }
@@ -130,6 +135,14 @@ impl Alarm {
 impl AsRawFd for Alarm {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
+    }
+}
+
+/// Sends a signal to a process that this one started. One that has just ended does not get it.
+pub fn signal(process: u32, signal: i32) {
+    // SAFETY: kill takes two integers and touches no memory of ours.
+    unsafe {
+        libc::kill(process as libc::pid_t, signal);
     }
 }
 

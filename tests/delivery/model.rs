@@ -109,11 +109,14 @@ impl Mailbox {
     }
 
     /// A login takes the oldest entry and is owed what any of them is; those left are owed that, too, for as
-    /// long as the oldest of it would have been.
+    /// long as the oldest of it would have been. Which of those that broke at the same time is the oldest, is
+    /// the server's to say.
     pub fn take(&mut self, now: Time, away: Duration) -> Option<Entry> {
         let until =
             |e: &Entry| e.low.as_ref().map_or(e.since + away, |(until, _)| (*until).min(e.since + away));
         let deadline = self.entries.iter().map(until).min()?;
+        // An entry more may be the oldest, and what the others are lowered to ends with it.
+        let deadline = if self.blurred { now } else { deadline };
         let (owed, perhaps) = (BTreeSet::new(), BTreeSet::new());
         let mut all = Entry { since: now, owed, perhaps, open: false, low: None };
         for entry in &self.entries {
@@ -127,8 +130,12 @@ impl Mailbox {
                 all.open |= low.open;
             }
         }
-        self.entries.remove(0);
+        let oldest = self.entries.remove(0);
         for entry in &mut self.entries {
+            if entry.since == oldest.since {
+                entry.perhaps.extend(entry.owed.union(&oldest.owed).copied().collect::<Vec<_>>());
+                entry.owed.retain(|message| oldest.owed.contains(message));
+            }
             entry.low = Some((deadline, Box::new(all.clone())));
         }
         Some(all)

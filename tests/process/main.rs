@@ -15,7 +15,9 @@ mod drain;
 mod fake;
 mod faults;
 mod full;
+mod group;
 mod growth;
+
 mod hostile;
 mod intruders;
 mod kept;
