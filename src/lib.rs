@@ -40,7 +40,7 @@
 //! | 2 | [`node`] | the whole mind of a server | touch the world, fail |
 //! | 3 | [`store`] | journal and records on disk | know a message or a client |
 //! | 4 | [`server`], [`sim`], [`client`] | shells: every system call, or none at all | decide |
-//! | 5 | [`cli`], [`fuzz`] | the command line; what the fuzzer runs | |
+//! | 5 | [`load`], [`demo`], [`cli`], [`fuzz`] | load and what comes of it; the demonstration; the command line; what the fuzzer runs | |
 //!
 //! ## Lexicon
 //!
@@ -73,6 +73,9 @@
 //! | settle | older sessions are read dry and their unconfirmed bytes counted |
 //! | record, verifier | the slow and the fast way to check a secret |
 //! | turn | one round of the loop: read, handle, act, flush, sleep |
+//! | talker | a client that says something, in a load test; its number is its name |
+//! | fleet, generator, conductor | many clients on one poll; a process that has one; what starts those and adds up |
+//! | tally | which message each client is to hear next of each talker |
 //! | shell | what drives a node: the mio server, the simulator, or a test |
 //!
 //! ## Where to look
@@ -128,9 +131,13 @@
 //! | what they must hear, and what a fault excuses | `sim/ledger.rs`, `sim/hearing.rs`, `sim/judge.rs`, `sim/promises.rs`, `sim/names.rs`, `sim/balance.rs`, `sim/spawn.rs`, `sim/excuses.rs` |
 //! | what the fuzzer runs | `fuzz/client_line.rs`, `fuzz/line_splitting.rs`, `fuzz/session.rs`, `fuzz/handshake.rs`, `fuzz/peer_frames.rs`, `fuzz/journal.rs` |
 //! | the client | `client/machine.rs`, `client/pipe.rs` |
+//! | load: many clients, what they read, how they end | `load/fleet.rs`, `load/hearing.rs`, `load/ending.rs` |
+//! | load: what a message carries, what is lost, repeated or late | `load/stamp.rs`, `load/tally.rs` |
+//! | load: processes, their phases, what they found; its bounds | `load/conductor.rs`, `load/generator.rs`, `load/report.rs`, `load/limits.rs` |
+//! | the demonstration | `demo/mod.rs`, `demo/network.rs`, `demo/picture.rs` |
 //! | flags, how their values are written, one server started by another | `cli.rs`, `cli/values.rs`, `cli/spawn.rs` |
 //! | settings from file and environment, reading them anew | `cli/config.rs`, `cli/serve.rs`, `cli/logging.rs` |
-//! | the status command, completions, the manual | `cli/status.rs`, `cli/pages.rs` |
+//! | the status and bench commands, completions, the manual | `cli/status.rs`, `cli/bench.rs`, `cli/pages.rs` |
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -138,8 +145,10 @@
 pub mod base;
 pub mod cli;
 pub mod client;
+pub mod demo;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod load;
 pub mod node;
 pub mod server;
 pub mod sim;

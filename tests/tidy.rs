@@ -6,7 +6,7 @@ mod source;
 use source::{Source, is_name, is_test, paths, sources, words};
 
 /// The floors of `src/lib.rs`: a file names its own and those below.
-const FLOORS: [(&str, u8); 9] = [
+const FLOORS: [(&str, u8); 11] = [
     ("base", 0),
     ("wire", 1),
     ("node", 2),
@@ -14,6 +14,8 @@ const FLOORS: [(&str, u8); 9] = [
     ("server", 4),
     ("sim", 4),
     ("client", 4),
+    ("load", 5),
+    ("demo", 5),
     ("cli", 5),
     ("fuzz", 5),
 ];
@@ -229,6 +231,25 @@ fn the_architecture_page_points_at_files_that_are_there() {
             failures.push(format!("{}: there is no {part}; say where that went", page.at(at)));
         }
         at += part.len() + 1;
+    }
+    none(failures);
+}
+
+#[test]
+fn bounds_of_load_stand_in_one_file() {
+    let mut failures = Vec::new();
+    let of_load = |source: &Source| ["load", "demo"].contains(&source.modules()[0]);
+    for source in
+        sources("src").iter().filter(|source| of_load(source) && source.path != "src/load/limits.rs")
+    {
+        let words = words(&source.product);
+        for parts in words.windows(4).filter(|parts| parts[0].1 == "const") {
+            let (name, kind) = (parts[1].1, parts[3].1);
+            if ["Duration", "u64", "f64"].contains(&kind) || name.ends_with("_MAX") {
+                let remedy = "move it to src/load/limits.rs, with its unit and its reason";
+                failures.push(format!("{}: the bound {name}; {remedy}", source.at(parts[0].0)));
+            }
+        }
     }
     none(failures);
 }

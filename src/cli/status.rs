@@ -72,7 +72,7 @@ fn write(mut to: impl Write, text: &str) -> bool {
 }
 
 /// The status page; or with `alive` the text that says so.
-fn ask(at: SocketAddr, alive: bool) -> Result<Value, String> {
+pub(crate) fn ask(at: SocketAddr, alive: bool) -> Result<Value, String> {
     let page = get(at, if alive { "/healthz" } else { "/status" }).map_err(|error| match error.kind() {
         io::ErrorKind::ConnectionRefused => "nobody listens there; start the server with --http".to_owned(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "it does not answer".to_owned(),

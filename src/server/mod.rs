@@ -20,8 +20,8 @@ mod peers;
 mod pool;
 pub mod secret;
 mod signals;
-mod spawn;
-mod sys;
+pub(crate) mod spawn;
+pub(crate) mod sys;
 
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::net::SocketAddr;
@@ -63,7 +63,6 @@ const LISTENER: usize = usize::MAX - 2;
 
 /// More than there ever are.
 const LISTENERS_MAX: usize = 8;
-
 /// The status pages' listener; their connections count down from there.
 const HTTP: usize = LISTENER - LISTENERS_MAX;
 

@@ -124,7 +124,7 @@ fn run(command: &mut Command, secret: &[u8]) -> Result<(), String> {
 }
 
 /// The program that runs here, even if its file was replaced since.
-pub(super) fn this_binary() -> PathBuf {
+pub(crate) fn this_binary() -> PathBuf {
     let path = std::env::current_exe().ok().filter(|path| path.exists());
     path.unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
 }

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "calls into libc; each states why it is sound")]
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
@@ -87,6 +87,54 @@ pub fn ends_with_parent(command: &mut Command) {
             // It may have ended before.
             if libc::getppid() as u32 == parent { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
         });
+    }
+}
+
+/// Nanoseconds of the machine's clock that never goes back: the same clock for all of its processes.
+pub fn monotonic_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call writes one timespec to a local.
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) } != 0;
+    assert!(!failed, "Linux has this clock");
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+/// A clock that wakes a poll at a time given in nanoseconds; a poll's own timeout counts in milliseconds.
+pub struct Alarm(OwnedFd);
+
+impl Alarm {
+    pub fn new() -> io::Result<Alarm> {
+        // SAFETY: the call takes two numbers; what it returns is checked, and owned by nobody else.
+        unsafe {
+            match libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) {
+                -1 => Err(io::Error::last_os_error()),
+                fd => Ok(Alarm(OwnedFd::from_raw_fd(fd))),
+            }
+        }
+    }
+
+    /// Makes it readable at that time of [`monotonic_ns`], at once if that is past, and not before.
+    pub fn set(&self, at_ns: u64) -> io::Result<()> {
+        // Zero would turn it off.
+        let at_ns = at_ns.max(1);
+        let none = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let at = libc::timespec {
+            tv_sec: (at_ns / 1_000_000_000) as libc::time_t,
+            tv_nsec: (at_ns % 1_000_000_000) as libc::c_long,
+        };
+        let wanted = libc::itimerspec { it_interval: none, it_value: at };
+        // SAFETY: the descriptor is ours; the pointer is to a local, and none is given for the old value.
+        let failed = unsafe {
+            let fd = self.0.as_raw_fd();
+            libc::timerfd_settime(fd, libc::TFD_TIMER_ABSTIME, &raw const wanted, std::ptr::null_mut())
+        } != 0;
+        if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+impl AsRawFd for Alarm {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }
 

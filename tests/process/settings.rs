@@ -155,7 +155,7 @@ fn the_manual_and_completions_name_every_flag() {
     for flag in ["feed\\-bytes", "http", "print\\-config"] {
         assert!(page.contains(&format!("\\-\\-{flag}")), "{flag}");
     }
-    for command in ["client", "status", "sim"] {
+    for command in ["client", "status", "sim", "bench", "demo"] {
         assert!(
             fs::exists(folder.path(&format!("pages/activitystreamer-{command}.1"))).expect("it can be seen"),
             "{command}"
