@@ -128,7 +128,9 @@
 //! | what they must hear, and what a fault excuses | `sim/hearing.rs`, `sim/promises.rs`, `sim/names.rs`, `sim/balance.rs`, `sim/spawn.rs`, `sim/excuses.rs` |
 //! | networks in virtual time | `sim/cluster.rs` |
 //! | what the fuzzer runs | `fuzz/client_line.rs`, `fuzz/line_splitting.rs`, `fuzz/session.rs`, `fuzz/handshake.rs`, `fuzz/peer_frames.rs`, `fuzz/journal.rs` |
-//! | the client | `client/machine.rs`, `client/pipe.rs` |
+//! | one connection of a client; from server to server, and when | `client/machine.rs`; `client/journey.rs`, `client/servers.rs` |
+//! | its threads | `client/desk.rs`, `client/travel.rs` |
+//! | a client for other programs; on a pipe | `client/connection.rs`; `client/pipe.rs` |
 //! | flags, how their values are written | `cli.rs`, `cli/values.rs` |
 //! | settings from file and environment, reading them anew | `cli/config.rs`, `cli/serve.rs`, `cli/logging.rs` |
 //! | the status command, completions, the manual | `cli/status.rs`, `cli/pages.rs` |

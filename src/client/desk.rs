@@ -1,45 +1,51 @@
-//! The machine on a desk that three threads share, and the work of the two that only carry lines.
+//! The journey on a desk that threads share, and the work of the one that writes.
 //!
 //! Invariant: `busy` is true exactly while bytes given out by the machine are in a write whose outcome
 //! it has not been told.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
-use super::super::lines::{LINE_BYTES_MAX, Lines};
-use super::super::machine::Client;
-use super::WAITING_BYTES_MAX;
+use super::journey::Journey;
 
+/// What is said may wait for the server up to this; then whoever says more waits.
+pub const WAITING_BYTES_MAX: usize = 1 << 20;
 /// Bytes given to one write, so that what was written is known in small steps.
 const WRITE_BYTES: usize = 64 << 10;
 
-/// The lock around the machine. Nobody holds it while waiting for a descriptor.
+/// The lock around the journey. Nobody holds it while waiting for a descriptor.
 pub(super) struct Desk {
     held: Mutex<Held>,
     /// Told after every change that somebody may wait for.
     changed: Condvar,
+    start: Instant,
 }
 
 /// What is on the desk.
 pub(super) struct Held {
-    pub(super) client: Client,
-    /// Why the input could not be read to its end.
-    pub(super) spoiled: Option<String>,
-    /// The connection is in use.
-    open: bool,
+    pub(super) journey: Journey,
+    /// The connection in use.
+    socket: Option<Arc<TcpStream>>,
     /// The writing thread is at work.
     writing: bool,
     busy: bool,
+    /// Nobody wants to hear or say more.
+    left: bool,
 }
 
 impl Desk {
-    pub(super) fn new(client: Client) -> Desk {
-        let held = Held { client, spoiled: None, open: false, writing: false, busy: false };
-        Desk { held: Mutex::new(held), changed: Condvar::new() }
+    pub(super) fn new(journey: Journey) -> Desk {
+        let held = Held { journey, socket: None, writing: false, busy: false, left: false };
+        Desk { held: Mutex::new(held), changed: Condvar::new(), start: Instant::now() }
+    }
+
+    /// The journey's time.
+    pub(super) fn now(&self) -> Duration {
+        self.start.elapsed()
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Held> {
@@ -50,26 +56,53 @@ impl Desk {
         self.changed.notify_all();
     }
 
-    /// A connection stands, and its writing thread is about to start.
-    pub(super) fn open(&self) {
+    /// A connection stands, and its writing thread is about to start; false if nobody wants it any more.
+    pub(super) fn open(&self, socket: &Arc<TcpStream>) -> bool {
         let mut held = self.lock();
-        held.client.connected();
-        held.open = true;
+        if held.left {
+            return false;
+        }
+        held.journey.connected();
+        held.socket = Some(socket.clone());
         held.writing = true;
+        true
     }
 
     /// Takes the connection away from the writing thread, also out of the middle of a write.
-    pub(super) fn close(&self, socket: &TcpStream) {
-        self.lock().open = false;
+    pub(super) fn close(&self) {
+        if let Some(socket) = self.lock().socket.take() {
+            // Fails only if the server's reset was faster.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
         self.changed();
-        // Fails only if the server's reset was faster.
-        let _ = socket.shutdown(Shutdown::Both);
+    }
+
+    /// Breaks the connection, and makes no other.
+    pub(super) fn leave(&self) {
+        self.lock().left = true;
+        self.close();
+    }
+
+    /// [`Desk::leave`] was called.
+    pub(super) fn left(&self) -> bool {
+        self.lock().left
     }
 
     /// Nobody has more to say.
     pub(super) fn end(&self) {
-        self.lock().client.end();
+        self.lock().journey.end();
         self.changed();
+    }
+
+    /// Waits until then, or until nobody wants more.
+    pub(super) fn wait(&self, until: Duration) {
+        let mut held = self.lock();
+        while let Some(left) = until.checked_sub(self.now())
+            && !left.is_zero()
+            && !held.left
+        {
+            held = self.changed.wait_timeout(held, left).expect("nobody panics at the desk").0;
+        }
     }
 
     /// Waits, `patience` at most, until the machine knows what of its bytes was written: all of a write
@@ -77,14 +110,28 @@ impl Desk {
     pub(super) fn settle(&self, patience: Duration) {
         let until = Instant::now() + patience;
         let mut held = self.lock();
-        while held.busy || (held.writing && held.client.moving()) {
+        while held.busy || (held.writing && held.journey.moving()) {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
             }
-            let (woken, _) = self.changed.wait_timeout(held, left).expect("nobody panics at the desk");
-            held = woken;
+            held = self.changed.wait_timeout(held, left).expect("nobody panics at the desk").0;
         }
+    }
+
+    /// Says one line when there is room for it; false when nothing more can be said.
+    pub(super) fn say(&self, line: &str) -> bool {
+        let mut held = self.lock();
+        while held.journey.waiting_bytes() >= WAITING_BYTES_MAX && !held.is_done() {
+            held = self.changed.wait(held).expect("nobody panics at the desk");
+        }
+        if held.is_done() {
+            return false;
+        }
+        held.journey.say(line);
+        drop(held);
+        self.changed();
+        true
     }
 
     /// The writing thread: writes until the connection is closed, broken, or left after a REDIRECT.
@@ -95,7 +142,7 @@ impl Desk {
             let mut held = self.lock();
             held.busy = false;
             match written {
-                Ok(count) => held.client.sent(count),
+                Ok(count) => held.journey.sent(count),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // The reading thread is told the same, and what it means.
                 Err(_) => break,
@@ -105,7 +152,7 @@ impl Desk {
         }
         let mut held = self.lock();
         held.writing = false;
-        if held.client.moving() {
+        if held.journey.moving() {
             // The server need not wait for more, and can let our next login proceed.
             let _ = socket.shutdown(Shutdown::Write);
         }
@@ -117,60 +164,26 @@ impl Desk {
     fn next_batch(&self, batch: &mut Vec<u8>) -> bool {
         let mut held = self.lock();
         loop {
-            if !held.open {
+            if held.socket.is_none() {
                 return false;
             }
-            let bytes = held.client.transmit();
+            let bytes = held.journey.transmit();
             if !bytes.is_empty() {
                 batch.clear();
                 batch.extend_from_slice(&bytes[..bytes.len().min(WRITE_BYTES)]);
                 held.busy = true;
                 return true;
             }
-            if held.client.moving() {
+            if held.journey.moving() {
                 return false;
             }
             held = self.changed.wait(held).expect("nobody panics at the desk");
         }
     }
+}
 
-    /// The input's thread: says line after line, and ends the session at the end of input.
-    pub(super) fn read_input(&self, mut input: impl Read) {
-        let mut lines = Lines::new(LINE_BYTES_MAX);
-        let read = loop {
-            while let Some(line) = lines.take() {
-                if !self.say(line) {
-                    return;
-                }
-            }
-            match lines.fill(&mut input) {
-                Ok(0) => break Ok(()),
-                Ok(_) => {}
-                Err(error) => break Err(error),
-            }
-        };
-        match read {
-            Ok(()) => drop(self.say(lines.rest())),
-            Err(error) => self.spoil(&error),
-        }
-        self.end();
-    }
-
-    /// Says one line when there is room for it; false when nothing more can be said.
-    fn say(&self, line: &[u8]) -> bool {
-        let line = String::from_utf8_lossy(line);
-        let mut held = self.lock();
-        while held.client.waiting_bytes() >= WAITING_BYTES_MAX && !held.client.ended() {
-            held = self.changed.wait(held).expect("nobody panics at the desk");
-        }
-        held.client.say(&line);
-        let more = !held.client.ended();
-        drop(held);
-        self.changed();
-        more
-    }
-
-    fn spoil(&self, error: &io::Error) {
-        self.lock().spoiled = Some(format!("cannot read the input: {error}; what came before was sent"));
+impl Held {
+    fn is_done(&self) -> bool {
+        self.left || self.journey.ended()
     }
 }
