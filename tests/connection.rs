@@ -159,7 +159,7 @@ fn what_waits_is_bounded_both_ways_and_nothing_of_it_is_lost() {
 }
 
 #[test]
-fn a_registered_name_hears_each_once_over_breaks_of_a_real_server() {
+fn a_registered_name_misses_nothing_over_breaks_of_a_real_server() {
     let (tell, told) = mpsc::channel();
     thread::spawn(move || {
         let limits = Limits { hash_kib: 8, hash_passes: 1, ..Limits::default() };

@@ -83,6 +83,8 @@ pub enum Error {
     Settings(String),
     /// What was to be sent is no JSON object; nothing was done.
     NoObject,
+    /// As much as may wait for a server waits already; nothing was done.
+    Full,
     /// Nothing can be sent or received any more.
     Over(Over),
     /// [`Connection::end`] was called; nothing more can be sent.
@@ -96,6 +98,7 @@ impl fmt::Display for Error {
         match self {
             Error::Settings(why) => write!(f, "{why}"),
             Error::NoObject => write!(f, "an activity is a JSON object; put the value into one"),
+            Error::Full => write!(f, "too much waits to be sent; try again when a server is reached"),
             Error::Over(over) => write!(f, "{over}"),
             Error::Ended => write!(f, "nothing more can be sent after the end; open another connection"),
             Error::Late => write!(f, "no logout in time; what was not sent is lost"),
@@ -162,6 +165,14 @@ impl Connection {
             return Ok(());
         }
         Err(self.inbox.lock().over.clone().map_or(Error::Ended, Error::Over))
+    }
+
+    /// The same, but never waits.
+    ///
+    /// # Errors
+    /// Those of [`Connection::send`], and [`Error::Full`].
+    pub fn try_send(&self, line: &str) -> Result<(), Error> {
+        if self.desk.is_full() { Err(Error::Full) } else { self.send(line) }
     }
 
     /// Says one activity, which is a JSON object.

@@ -134,6 +134,12 @@ impl Desk {
         true
     }
 
+    /// Whoever says a line now has to wait.
+    pub(super) fn is_full(&self) -> bool {
+        let held = self.lock();
+        held.journey.waiting_bytes() >= WAITING_BYTES_MAX && !held.is_done()
+    }
+
     /// The writing thread: writes until the connection is closed, broken, or left after a REDIRECT.
     pub(super) fn write_link(&self, mut socket: &TcpStream) {
         let mut batch = Zeroizing::new(Vec::with_capacity(WRITE_BYTES));

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use super::desk::Desk;
 pub use super::desk::WAITING_BYTES_MAX;
 use super::journey::{Journey, News, Over};
+use super::keyring::Keyring;
 use super::lines::{LINE_BYTES_MAX, Lines};
 use super::machine::{DRAIN, Mode};
 use super::secret;
@@ -33,6 +34,8 @@ pub struct Options {
     pub host: String,
     /// The server's port.
     pub port: u16,
+    /// Other servers, which a client on a terminal tries when that one is not there. A pipe does not.
+    pub others: Vec<(String, u16)>,
     /// Nobody or `anonymous`, without a secret: anonymous.
     pub name: Option<String>,
     /// With a name: login. A name without one is registered, with a secret made here.
@@ -44,6 +47,43 @@ pub struct Options {
     pub listen: bool,
     /// Log out after printing that many broadcasts, if the end of input does not come first.
     pub count: Option<u64>,
+    /// Where secrets made here are remembered, and looked for when a name comes without one.
+    pub keys: Option<Keyring>,
+}
+
+impl Options {
+    /// The secret that was given, or else the one that is remembered; true with the latter.
+    ///
+    /// # Errors
+    /// A sentence: what is remembered cannot be read.
+    pub(super) fn secret(&self) -> Result<(Option<Zeroizing<String>>, bool), String> {
+        let given = self.secret.clone().map(Zeroizing::new);
+        let (None, Some(name), Some(keys)) = (&given, &self.name, &self.keys) else {
+            return Ok((given, false));
+        };
+        let found = keys.find(&self.host, self.port, name)?;
+        let is_kept = found.is_some();
+        Ok((found, is_kept))
+    }
+
+    /// Remembers a secret that was made here, and gives the words to tell it.
+    pub(super) fn keep(&self, name: &str, secret: &str) -> String {
+        let told = format!("registered as {name}, secret {secret}; log in again with -u {name} -s {secret}");
+        match self.keys.as_ref().map(|keys| keys.keep(&self.host, self.port, name, secret).map(|()| keys)) {
+            None => told,
+            Some(Ok(keys)) => format!("{told}, or without -s here: {} has it", keys.file().display()),
+            Some(Err(why)) => format!("{told}. It is not remembered: {why}"),
+        }
+    }
+
+    /// What to do if the remembered secret is refused.
+    pub(super) fn kept_where(&self) -> String {
+        let Some(keys) = &self.keys else { return String::new() };
+        format!(
+            "; the secret was that of {}: give another, or take its line out there",
+            keys.file().display()
+        )
+    }
 }
 
 /// How a run ended. Scripts rely on the numbers.
@@ -61,6 +101,18 @@ pub enum Exit {
     Invalid = 4,
     /// The output could not be written. Silent if its reader has left, as in `client | head`.
     Output = 5,
+}
+
+impl Exit {
+    /// That of a journey that ended so.
+    pub(super) fn of(over: &Over) -> Exit {
+        match over {
+            Over::LoggedOut => Exit::Done,
+            Over::Refused { .. } => Exit::Refused,
+            Over::Invalid { .. } => Exit::Invalid,
+            Over::Circling | Over::Lost { .. } | Over::Unreached { .. } => Exit::ConnectionFailed,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
@@ -98,6 +150,8 @@ struct Pipe<'a, R, W: Write> {
     enough: Option<Duration>,
     /// A generated secret, until it was told.
     fresh: Option<Zeroizing<String>>,
+    /// The secret is a remembered one.
+    kept: bool,
     /// Why the input could not be read to its end.
     spoiled: Arc<Mutex<Option<String>>>,
 }
@@ -107,9 +161,9 @@ impl<'a, R: Read + Send + 'static, W: Write> Pipe<'a, R, W> {
         if options.name.is_none() && options.secret.is_some() {
             return Err(Stop(Exit::Refused, "a secret (-s) needs a name: add -u NAME".to_owned()));
         }
-        let given = options.secret.clone().map(Zeroizing::new);
+        let (secret, kept) = options.secret().map_err(|why| Stop(Exit::Invalid, why))?;
         let mode =
-            secret::mode(options.name.as_deref(), given).map_err(|why| Stop(Exit::ConnectionFailed, why))?;
+            secret::mode(options.name.as_deref(), secret).map_err(|why| Stop(Exit::ConnectionFailed, why))?;
         let fresh = if let Mode::Register { secret, .. } = &mode { Some(secret.clone()) } else { None };
         let journey = Journey::new(mode, [(options.host.clone(), options.port)], Some(0), 0);
         Ok(Pipe {
@@ -120,6 +174,7 @@ impl<'a, R: Read + Send + 'static, W: Write> Pipe<'a, R, W> {
             left: options.count,
             enough: None,
             fresh,
+            kept,
             spoiled: Arc::default(),
         })
     }
@@ -140,16 +195,15 @@ impl<'a, R: Read + Send + 'static, W: Write> Pipe<'a, R, W> {
     }
 
     fn result(&mut self, over: Over) -> Result<(), Stop> {
-        Err(match over {
+        let why = match over {
             Over::LoggedOut => return Ok(()),
-            Over::Refused { .. } => Stop(Exit::Refused, format!("{over} (-u, -s)")),
-            Over::Invalid { .. } => Stop(Exit::Invalid, over.to_string()),
-            Over::Unreached { redirected: false, .. } => {
-                Stop(Exit::ConnectionFailed, format!("{over} Check -rh and -rp"))
-            }
-            Over::Circling | Over::Unreached { .. } => Stop(Exit::ConnectionFailed, over.to_string()),
-            Over::Lost { .. } => Stop(Exit::ConnectionFailed, self.lost(&over)),
-        })
+            Over::Refused { .. } if self.kept => format!("{over}{}", self.options.kept_where()),
+            Over::Refused { .. } => format!("{over} (-u, -s)"),
+            Over::Unreached { redirected: false, .. } => format!("{over} Check -rh and -rp"),
+            Over::Lost { .. } => self.lost(&over),
+            _ => over.to_string(),
+        };
+        Err(Stop(Exit::of(&over), why))
     }
 
     fn lost(&mut self, over: &Over) -> String {
@@ -183,8 +237,7 @@ impl<'a, R: Read + Send + 'static, W: Write> Pipe<'a, R, W> {
 
     fn tell_secret(&mut self) {
         if let (Some(name), Some(secret)) = (&self.options.name, self.fresh.take()) {
-            let secret = secret.as_str();
-            tell(&format!("registered as {name}, secret {secret}; log in again with -u {name} -s {secret}"));
+            tell(&self.options.keep(name, &secret));
         }
     }
 }
@@ -252,7 +305,7 @@ fn output_failed(error: io::Error) -> Stop {
 }
 
 /// Says it on standard error, if there is one.
-fn tell(what: &str) {
+pub(super) fn tell(what: &str) {
     if !what.is_empty() {
         let _ = writeln!(io::stderr(), "{what}");
     }

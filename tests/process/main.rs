@@ -33,3 +33,5 @@ mod settings;
 mod stage;
 mod storage;
 mod talk;
+#[cfg(feature = "terminal")]
+mod terminal;
