@@ -3,6 +3,7 @@
 //! Existing scripts write some flags with one dash and two letters (`-lp 3780`). They are turned into
 //! their long forms before clap sees them.
 
+mod client;
 mod config;
 mod logging;
 mod pages;
@@ -23,11 +24,10 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use zeroize::Zeroizing;
 
 use crate::base::limits::{LINE_BYTES_MAX, LINE_BYTES_MIN, Limits};
-use crate::client;
 use crate::server::secret::{DATA_DIR, Source};
 use crate::server::{Bind, Keep, Options};
 use crate::store::{Fsync, Retention};
-use values::{hidden, place, server_at, size, time};
+use values::{hidden, place, size, time};
 
 /// The port of servers since the first of them.
 const PORT: u16 = 3780;
@@ -50,8 +50,8 @@ enum Command {
     #[command(after_help = SERVER_HELP)]
     Server(Box<ServerArgs>),
     /// Talk and listen: each line of input is said to everybody, each line heard is printed
-    #[command(after_help = CLIENT_HELP)]
-    Client(ClientArgs),
+    #[command(after_help = client::HELP)]
+    Client(client::ClientArgs),
     /// Show how a server and its network stand
     #[command(after_help = status::HELP)]
     Status(status::StatusArgs),
@@ -85,22 +85,6 @@ takes --drain at most, and lose nothing; so a network is restarted one server af
 server clients get what they are owed, for at most 2 s, and are closed. A second signal stops it at once.
 
 Exit codes: 0 stopped by a signal, 1 could not start, 2 wrong command line.";
-
-const CLIENT_HELP: &str = "\
-A line of input that is a JSON object is said as it is; any other text becomes {\"message\": text}. Each \
-activity heard, one's own too, is one line of JSON on standard output. At the end of input the client logs \
-out, prints what it is still owed, and ends.
-
-On a terminal the client takes the whole screen: what is said, a line on how the connection is, and one to write on. \
-/help shows its keys, /quit leaves. When the connection breaks it looks for another server by itself. In a pipe, with \
---plain, --listen or --count it does not: it ends.
-
-With -u alone the name is registered with a secret made here, which is shown once and remembered in \
-$XDG_CONFIG_HOME/activitystreamer/secrets (~/.config/activitystreamer/secrets) for that host and name; from then on -u \
-alone logs in. With -u and -s it logs in; with neither it is anonymous. The flags -rh, -rp and -lp may be written with one dash.
-
-Exit codes: 0 all was said and heard; 1 no connection, or it was lost; 2 wrong command line; 3 name or secret \
-refused; 4 a message refused, or input that cannot be read; 5 the output cannot be written.";
 
 #[derive(Debug, Args)]
 struct ServerArgs {
@@ -219,45 +203,6 @@ struct ServerArgs {
     print_config: bool,
 }
 
-#[derive(Debug, Args)]
-struct ClientArgs {
-    /// The server's host name or address [-rh]
-    #[arg(long, alias = "rh", value_name = "HOST", default_value = "localhost")]
-    remote_host: String,
-    /// The server's port [-rp]
-    #[arg(long, alias = "rp", value_name = "PORT", default_value_t = PORT, value_parser = clap::value_parser!(u16).range(1..))]
-    remote_port: u16,
-    /// Another server, which a client on a terminal tries when that one is not there; may be given again
-    #[arg(long, value_name = "HOST:PORT", value_parser = server_at)]
-    also: Vec<(String, u16)>,
-    /// User name
-    #[arg(short, long, value_name = "NAME")]
-    username: Option<String>,
-    /// The secret the name was registered with
-    #[arg(short, long, value_name = "SECRET", requires = "username")]
-    secret: Option<String>,
-    /// Port to connect from [-lp]
-    #[arg(long, alias = "lp", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    local_port: Option<u16>,
-    /// Only listen: standard input is not read, and its end does not end the client
-    #[arg(long)]
-    listen: bool,
-    /// End after so many activities were heard
-    #[arg(long, value_name = "N")]
-    count: Option<u64>,
-    /// Take no terminal for itself, as in a pipe
-    #[arg(long)]
-    plain: bool,
-}
-
-impl ClientArgs {
-    /// Whether it takes the whole screen.
-    fn on_screen(&self) -> bool {
-        let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-        cfg!(feature = "terminal") && is_terminal && !self.plain && !self.listen && self.count.is_none()
-    }
-}
-
 /// Runs the program and says how it ended.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = old_flags(args);
@@ -277,7 +222,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     match cli.command {
         Command::Server(given) => serve::run(&args, &given),
-        Command::Client(args) => client(args),
+        Command::Client(args) => client::run(args),
         Command::Status(args) => status::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Completions(args) => pages::completions(&args),
@@ -375,27 +320,6 @@ impl ServerArgs {
             limits,
         })
     }
-}
-
-fn client(args: ClientArgs) -> ExitCode {
-    #[cfg(feature = "terminal")]
-    let on_screen = args.on_screen();
-    let options = client::Options {
-        host: args.remote_host,
-        port: args.remote_port,
-        others: args.also,
-        name: args.username,
-        secret: args.secret,
-        local_port: args.local_port,
-        listen: args.listen,
-        count: args.count,
-        keys: client::Keyring::of_the_user(),
-    };
-    #[cfg(feature = "terminal")]
-    if on_screen {
-        return client::terminal::run(&options).into();
-    }
-    client::run(&options, std::io::stdin(), std::io::stdout()).into()
 }
 
 #[cfg(test)]

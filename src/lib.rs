@@ -134,7 +134,7 @@
 //! | on a terminal: the shell; the screen's state, its cells | `client/terminal/mod.rs`, `client/terminal/screen.rs`; `client/terminal/ui.rs`, `client/terminal/draw.rs` |
 //! | the conversation, the input line, strangers' text | `client/terminal/entries.rs`, `client/terminal/editor.rs`, `client/terminal/text.rs` |
 //! | secrets that are remembered | `client/keyring.rs` |
-//! | flags, how their values are written | `cli.rs`, `cli/values.rs` |
+//! | flags, how their values are written; the client's | `cli.rs`, `cli/values.rs`; `cli/client.rs` |
 //! | settings from file and environment, reading them anew | `cli/config.rs`, `cli/serve.rs`, `cli/logging.rs` |
 //! | the status command, completions, the manual | `cli/status.rs`, `cli/pages.rs` |
 
