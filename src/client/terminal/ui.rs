@@ -93,7 +93,8 @@ impl Ui {
                 self.place = clean_line(&format!("{host}:{port}"));
                 self.link = Link::LoggingIn;
             }
-            News::Registered { info } => self.note(clock, &info),
+            // The shell tells it with the secret.
+            News::Registered { .. } => {}
             News::LoggedIn { info } => {
                 self.link = Link::Online;
                 self.been_in = true;
