@@ -134,11 +134,12 @@ impl Node {
         if claim.begin.is_some() {
             return;
         }
-        claim.begin = Some(self.relay.applied().max(&claim.ahead));
+        let begin = self.relay.applied().max(&claim.ahead);
+        claim.begin = Some(begin.clone());
         let (link_id, user, is_login) = (claim.link, claim.user, claim.is_login);
         if is_login && self.link(link_id).is_some_and(|l| l.phase == Phase::Claiming) {
             let name = self.registry.user(user).name.clone();
-            self.login_success(link_id, &name);
+            self.login_success(link_id, &name, &begin);
             if let Some(aside) = self.at_mut(link_id).aside.as_mut() {
                 aside.answered = true;
             }

@@ -17,7 +17,8 @@ use crate::base::feed::{Feed, Offset};
 use crate::base::id::LinkId;
 use crate::base::limits::{CLOSING, CONFIRM, CONTROL_BYTES, DRAIN, REDIRECTED, WRITE_BYTES};
 use crate::base::spans::Range;
-use crate::wire::encode;
+use crate::base::vector::Vector;
+use crate::wire::{encode, ids};
 
 /// What is said, and the links it goes to.
 ///
@@ -39,6 +40,8 @@ pub(super) struct Delivery {
     pub(super) asked: BTreeMap<Offset, Vec<LinkId>>,
     /// Links that took a full write and are owed more: their next comes after everybody else's.
     later: Vec<LinkId>,
+    /// Frames that readers pass over, in order.
+    pub(super) hidden: VecDeque<Range>,
     /// The feed's end when all links had last been written to.
     pub(super) turn_from: Offset,
 }
@@ -56,6 +59,7 @@ impl Delivery {
             trailing: BinaryHeap::new(),
             asked: BTreeMap::new(),
             later: Vec::new(),
+            hidden: VecDeque::new(),
             turn_from: 0,
         }
     }
@@ -69,6 +73,24 @@ impl Delivery {
     /// True when clients have filled their half of that.
     pub fn is_turn_full(&self) -> bool {
         self.room() < self.feed.capacity() / 4
+    }
+
+    /// Readers pass over the frame that begins at `at`, the last.
+    pub fn hide(&mut self, at: Offset) {
+        self.forget_hidden();
+        self.hidden.push_back(Range { from: at, to: self.feed.tail() });
+    }
+
+    /// Forgets those that have left the feed.
+    pub fn forget_hidden(&mut self) {
+        while self.hidden.front().is_some_and(|hidden| hidden.to <= self.feed.floor()) {
+            self.hidden.pop_front();
+        }
+    }
+
+    /// The first frame from `at` on that readers pass over.
+    fn next_hidden(&self, at: Offset) -> Option<Range> {
+        self.hidden.get(self.hidden.partition_point(|hidden| hidden.from < at)).copied()
     }
 
     /// A turn begins: those put off have their turn again.
@@ -121,6 +143,7 @@ impl Node {
             return Some(link_id);
         }
         self.close_fallen();
+        self.give_acks();
         loop {
             if let Some(link_id) = self.writable_queued().or_else(|| self.writable_follower()) {
                 return Some(link_id);
@@ -139,6 +162,7 @@ impl Node {
             if link.blocked || self.fell_off(link_id) {
                 continue;
             }
+            self.prepare(link_id);
             let plan = self.plan(self.at(link_id));
             if plan.first || plan.last || !plan.feed.is_empty() {
                 return Some(link_id);
@@ -163,8 +187,9 @@ impl Node {
                 self.delivery.swept_to = self.delivery.sweep_to;
                 continue;
             };
+            let link_id = id(slot, &self.links[slot]);
+            self.prepare(link_id);
             let link = &self.links[slot];
-            let link_id = id(slot, link);
             if link.spans.current().is_none_or(|r| r.from == self.delivery.feed.tail()) {
                 self.delivery.sweep += 1;
             } else if self.lacks(link).is_some() {
@@ -175,6 +200,31 @@ impl Node {
             }
         }
         None
+    }
+
+    /// Before a link's next write is planned: it passes over what it is not to get, and a client with an id is
+    /// told what comes.
+    #[inline]
+    fn prepare(&mut self, link_id: LinkId) {
+        if !self.delivery.hidden.is_empty() {
+            self.pass_over(link_id);
+        }
+        if self.links[link_id.slot as usize].ids().is_some() {
+            self.tell_ack(link_id);
+            self.tell_next(link_id);
+        }
+    }
+
+    fn pass_over(&mut self, link_id: LinkId) {
+        let link = &mut self.links[link_id.slot as usize];
+        while let Some(at) = link.spans.current().map(|r| r.from)
+            && !link.mid_frame
+            && let Some(hidden) = self.delivery.next_hidden(at).filter(|hidden| hidden.from == at)
+        {
+            link.spans.advance(hidden.to - at);
+            let next = link.spans.current().map_or(hidden.to, |r| r.from);
+            link.sent.jump(at, next);
+        }
     }
 
     /// The bytes to write to this link now.
@@ -294,13 +344,26 @@ impl Node {
 
     /// Queues a private answer to the link.
     pub(super) fn answer(&mut self, link_id: LinkId, command: &str, info: &str) {
+        self.put_answer(link_id, |bytes| encode::answer(bytes, command, info));
+    }
+
+    /// The same where the client is in. One with an id is told more: what is known of it, and where what it is
+    /// sent begins, which is at `begin` unless it brought a position.
+    pub(super) fn answer_in(&mut self, link_id: LinkId, command: &str, info: &str, begin: &Vector) {
+        match self.welcome(link_id, begin) {
+            Some(welcome) => self.put_answer(link_id, |bytes| ids::success(bytes, command, info, &welcome)),
+            None => self.answer(link_id, command, info),
+        }
+    }
+
+    fn put_answer(&mut self, link_id: LinkId, write: impl FnOnce(&mut Vec<u8>)) {
         let Some(link) = self.link_mut(link_id) else { return };
         let is_last = matches!(link.phase, Phase::Refusing | Phase::Closing);
         let answers = link.answers.get_or_insert_with(|| {
             let last_from = if is_last { 0 } else { usize::MAX };
             Box::new(Answers { last_from, ..Answers::default() })
         });
-        encode::answer(&mut answers.bytes, command, info);
+        write(&mut answers.bytes);
         if answers.bytes.len() - answers.at > CONTROL_BYTES {
             self.abort(link_id, CloseReason::AnswersUnread);
         } else {
@@ -308,17 +371,26 @@ impl Node {
         }
     }
 
+    /// What of the feed may be written to the link next, up to `stop`.
+    #[inline]
+    pub(super) fn feed_part(&self, link: &Link, stop: Offset) -> Range {
+        let Delivery { feed, hidden, .. } = &self.delivery;
+        let Some(r) = link.spans.current().filter(|r| r.from < stop.min(feed.tail())) else { return NO_FEED };
+        let to = r.to.min(stop).min(feed.readable(r.from)).min(r.from + WRITE_BYTES);
+        match hidden.is_empty() {
+            true => Range { from: r.from, to },
+            false => {
+                Range { from: r.from, to: self.delivery.next_hidden(r.from).map_or(to, |h| to.min(h.from)) }
+            }
+        }
+    }
+
     /// What the link's next write consists of.
     #[inline]
     fn plan(&self, link: &Link) -> Plan {
         let stop = link.stop();
-        let feed_to = |stop: Offset| match link.spans.current() {
-            Some(r) if r.from < stop.min(self.delivery.feed.tail()) => Range {
-                from: r.from,
-                to: r.to.min(stop).min(self.delivery.feed.readable(r.from)).min(r.from + WRITE_BYTES),
-            },
-            _ => NO_FEED,
-        };
+        let announced = link.ids().map_or(Offset::MAX, |ids| ids.announced);
+        let feed_to = |stop: Offset| self.feed_part(link, stop.min(announced));
         let Some(answers) = link.answers.as_ref() else {
             return Plan { first: false, feed: feed_to(stop), last: false };
         };

@@ -1,5 +1,6 @@
 //! Messages come and go: accepted here, exposed, received from others, applied.
 
+use super::ids::Counts;
 use super::mesh::PeerId;
 use super::relay::OWN;
 use super::stream::Prev;
@@ -28,6 +29,7 @@ impl Node {
             self.delivery.lags.mark(at, self.now);
             self.delivery.feed.append(stream.id, seq, &line);
             stream.applied_at_once(at, self.delivery.feed.floor());
+            self.clients.shows(OWN, seq, &line, &mut Counts::default());
         } else {
             stream.hold(&line, prev);
             match relay.accepted.back_mut() {
@@ -83,6 +85,7 @@ impl Node {
 
     /// Exposes own messages that another server holds, or that waited long enough.
     pub(super) fn expose(&mut self) {
+        self.clients.is_stale = true;
         let lively = self.mesh.lively().filter(|(_, peer)| !peer.is_stalled()).count();
         let mut upto = self.relay.copied;
         if lively == 0 || self.is_mutated(Mutation::NoSecondCopy) {
@@ -108,14 +111,18 @@ impl Node {
         let waited = self.relay.accepted.front().is_some_and(|(_, at)| *at < self.now);
         let since = self.relay.accepted.front().map_or(self.now, |(_, at)| *at);
         self.delivery.lags.mark(self.delivery.feed.tail(), since);
-        while own.applied() < upto && own.next().is_some() {
+        loop {
+            let own = &self.relay.streams[OWN];
+            if own.applied() >= upto || own.next().is_none() {
+                break;
+            }
             if own.next_bytes() > self.delivery.room() {
                 self.relay.more = true;
                 break;
             }
-            own.apply(&mut self.delivery.feed);
+            self.apply_next(OWN);
         }
-        let applied = own.applied();
+        let applied = self.relay.streams[OWN].applied();
         if waited || self.mesh.linked().next().is_some() {
             self.counters.exposed_single_copy += applied.saturating_sub(before.max(self.relay.copied));
         }
@@ -194,6 +201,21 @@ impl Node {
         }
     }
 
+    /// Appends the next frame of a stream that waits to the feed. Readers pass over what was shown before.
+    fn apply_next(&mut self, i: usize) {
+        let seq = self.relay.streams[i].applied() + 1;
+        let at = self.delivery.feed.tail();
+        let shows_all = self.is_mutated(Mutation::RepeatsShown);
+        let line = self.relay.streams[i].waiting(seq).unwrap_or_default();
+        let mut counts = Counts::default();
+        let is_shown = self.clients.shows(i, seq, line, &mut counts) || shows_all;
+        self.count_ids(&counts);
+        self.relay.streams[i].apply(&mut self.delivery.feed);
+        if !is_shown {
+            self.delivery.hide(at);
+        }
+    }
+
     /// Applies what waits of one stream, as far as may be. True if anything was.
     fn apply(&mut self, i: usize) -> bool {
         let mut any = false;
@@ -223,7 +245,7 @@ impl Node {
             }
             let since = self.relay.streams[i].waits_since.unwrap_or(self.now);
             self.delivery.lags.mark(self.delivery.feed.tail(), since);
-            self.relay.streams[i].apply(&mut self.delivery.feed);
+            self.apply_next(i);
             any = true;
         }
         self.relay.blocked.retain(|other| *other != i);

@@ -10,6 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ids::Counts;
 use super::mesh::PeerId;
 use super::names::{Home, Rec};
 use super::{Action, Node, Timer};
@@ -105,17 +106,24 @@ impl Node {
     /// The feed on disk begins at `at`, which is where lines that are restored begin.
     pub fn restore_feed(&mut self, at: Offset) {
         self.relay.streams.iter_mut().for_each(super::stream::Stream::clear);
+        self.clients.clear();
+        self.delivery.hidden.clear();
         self.delivery.feed.restart(at);
     }
 
     /// A line of the feed on disk; they come in order.
     pub fn restore_line(&mut self, stream: StreamId, seq: u64, line: &[u8]) {
         let i = self.relay.index(stream);
-        self.relay.streams[i].restore(seq, self.delivery.feed.tail());
+        let at = self.delivery.feed.tail();
+        self.relay.streams[i].restore(seq, at);
+        let is_shown = self.clients.shows(i, seq, line, &mut Counts::default());
         if line.len() <= self.limits.feed_bytes {
             self.delivery.feed.append(stream, seq, line);
         } else {
             self.delivery.feed.skip(line.len());
+        }
+        if !is_shown {
+            self.delivery.hide(at);
         }
         self.relay.note(i, seq, line);
     }
@@ -211,7 +219,10 @@ impl Node {
     pub fn written(&mut self, kept: Option<Offset>) {
         let failed = kept.is_none();
         match kept {
-            Some(kept) => self.delivery.feed.wrote(kept),
+            Some(kept) => {
+                self.clients.is_stale = true;
+                self.delivery.feed.wrote(kept);
+            }
             None => self.counters.journal_failed += 1,
         }
         if std::mem::replace(&mut self.keeping.unwritten, failed) != failed {
@@ -229,6 +240,12 @@ impl Node {
         self.delivery.feed.dropped(kept);
         let floor = self.delivery.feed.floor();
         self.relay.streams.iter_mut().for_each(|stream| stream.trim(floor));
+        self.delivery.forget_hidden();
+    }
+
+    /// There is a journal, and it does not take what is said.
+    pub(super) fn is_journal_behind(&self) -> bool {
+        self.keeping.on && self.keeping.unwritten
     }
 
     /// True when nothing is stale on disk, or the disk takes nothing.

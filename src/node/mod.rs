@@ -33,6 +33,7 @@ mod fetching;
 mod frontier;
 mod guess;
 mod hashing;
+mod ids;
 mod keeping;
 mod lag;
 mod late;
@@ -86,12 +87,13 @@ use draining::Draining;
 use frontier::Frontier;
 use guess::Guesses;
 use hashing::HashQueue;
+use ids::{Clients, Said};
 use keeping::Keeping;
 use link::{Link, Phase};
 use membership::Membership;
 use mesh::{Mesh, PeerId};
 use registry::{Registry, Seed};
-use relay::Relay;
+use relay::{Relay, with_before};
 use replica::Sessions;
 use scale::Scale;
 use spread::Spread;
@@ -120,6 +122,7 @@ pub struct Node {
     relay: Relay,
     sessions: Sessions,
     frontier: Frontier,
+    clients: Clients,
     contests: Contests,
     keeping: Keeping,
     draining: Draining,
@@ -154,6 +157,7 @@ impl Node {
             relay: Relay::new(seeds.identity.stream, seed),
             sessions: Sessions::default(),
             frontier: Frontier::default(),
+            clients: Clients::new(seed),
             contests: Contests::default(),
             keeping: Keeping::default(),
             draining: Draining::default(),
@@ -248,11 +252,15 @@ impl Node {
             return Flow::Next;
         }
         match *message {
-            ClientMessage::Activity { username, secret, ref activity } => {
-                self.on_activity(link_id, username, secret, activity)
+            ClientMessage::Activity { username, secret, ref activity, cseq } => {
+                self.on_activity(link_id, username, secret, (activity, cseq))
             }
-            ClientMessage::Login { username, secret } => self.on_login(link_id, username, secret),
-            ClientMessage::Register { username, secret } => self.on_register(link_id, username, secret),
+            ClientMessage::Login { username, secret, ref ext } => {
+                self.on_login(link_id, username, secret, ext.as_deref())
+            }
+            ClientMessage::Register { username, secret, ref ext } => {
+                self.on_register(link_id, username, secret, ext.as_deref())
+            }
             ClientMessage::Logout => self.on_logout(link_id),
             ClientMessage::Invalid { info } => {
                 self.counters.complaints += 1;
@@ -365,16 +373,33 @@ impl Node {
         &mut self.links[link_id.slot as usize]
     }
 
-    /// Says something to everybody.
-    fn say(&mut self, link_id: LinkId, name: &str, activity: &Activity) -> Result<(), Refusal> {
+    /// Says something to everybody. `cseq` is its number, if its client numbers what it says.
+    fn say(
+        &mut self,
+        link_id: LinkId,
+        name: &str,
+        activity: &Activity,
+        cseq: Option<u64>,
+    ) -> Result<(), Refusal> {
+        let id = match self.number(link_id, cseq)? {
+            Said::Again => return Ok(()),
+            Said::Plain => None,
+            Said::New(client, n) => Some((client, n)),
+        };
         self.line.clear();
-        encode::broadcast(&mut self.line, activity, name, self.limits.line_bytes)?;
+        encode::broadcast_of(&mut self.line, activity, name, self.limits.line_bytes, id)?;
         self.counters.activities += 1;
-        let prev = match self.sessions.firsts.is_empty() {
+        let mut prev = match self.sessions.firsts.is_empty() {
             true => Box::default(),
             false => self.first_prev(link_id),
         };
+        if let Some(before) = id.and_then(|(client, n)| self.said_before(client, n)) {
+            prev = with_before(&prev, before);
+        }
         self.accept(prev);
+        if let Some((client, n)) = id {
+            self.numbered(link_id, client, n);
+        }
         Ok(())
     }
 

@@ -14,8 +14,9 @@ use super::{Action, Mutation, Node, Timer};
 use crate::base::id::{LinkId, UserId};
 use crate::base::limits::{NAME_CHARS, SECRET_BYTES, SILENT};
 use crate::base::spans::Spans;
+use crate::base::vector::Vector;
 use crate::wire::line::Flow;
-use crate::wire::message::{ANONYMOUS, Activity, shorten};
+use crate::wire::message::{ANONYMOUS, Activity, Ext, shorten};
 
 /// Whether a link may become a session.
 enum Admission {
@@ -27,11 +28,12 @@ enum Admission {
 }
 
 impl Node {
-    pub(super) fn on_register(&mut self, link_id: LinkId, name: &str, secret: &str) -> Flow {
+    pub(super) fn on_register(&mut self, link_id: LinkId, name: &str, secret: &str, ext: Option<&Ext>) -> Flow {
         if self.at(link_id).is_session() {
             let info = "this connection is logged in; LOGOUT, then register on a new one";
             return self.reply_and_close(link_id, "INVALID_MESSAGE", info, CloseReason::Invalid);
         }
+        self.number_from_now(link_id, name, ext);
         let verdict = self.at_mut(link_id).aside.as_mut().and_then(|aside| aside.verdict.take());
         if let Some(Verdict::Registered(user, stamp)) = verdict
             && self.registry.user(user).stamp == stamp
@@ -79,15 +81,16 @@ impl Node {
         self.counters.registrations += 1;
         log::debug!("link {link_id}: registered {name:?}");
         self.start_registered(link_id, user);
-        self.answer(link_id, "REGISTER_SUCCESS", &format!("register success for {name}"));
+        let begin = self.relay.applied();
+        self.answer_in(link_id, "REGISTER_SUCCESS", &format!("register success for {name}"), &begin);
         Flow::Next
     }
 
-    pub(super) fn on_login(&mut self, link_id: LinkId, name: &str, secret: &str) -> Flow {
-        let link = self.at(link_id);
-        if link.is_session() {
-            return self.on_login_again(link_id, name, secret);
+    pub(super) fn on_login(&mut self, link_id: LinkId, name: &str, secret: &str, ext: Option<&Ext>) -> Flow {
+        if self.at(link_id).is_session() {
+            return self.on_login_again(link_id, name, secret, ext);
         }
+        self.number_from_now(link_id, name, ext);
         match self.admit(link_id, name, secret) {
             Admission::Later => Flow::Again,
             Admission::Refused(why) => self.refuse(link_id, "LOGIN_FAILED", &why, CloseReason::LoginFailed),
@@ -96,8 +99,10 @@ impl Node {
                 Flow::Again
             }
             Admission::Anonymous => {
-                self.start(link_id, Who::Anonymous, Phase::Online, Spans::open(self.delivery.feed.tail()));
-                self.login_success(link_id, name);
+                let owed = self.owed_at(link_id);
+                self.start(link_id, Who::Anonymous, Phase::Online, owed);
+                let begin = self.relay.applied();
+                self.login_success(link_id, name, &begin);
                 self.place(link_id);
                 Flow::Next
             }
@@ -106,7 +111,7 @@ impl Node {
 
     /// LOGIN on a connection that is a session already: the end of a silent one's silence, or a client
     /// that asks twice.
-    fn on_login_again(&mut self, link_id: LinkId, name: &str, secret: &str) -> Flow {
+    fn on_login_again(&mut self, link_id: LinkId, name: &str, secret: &str, ext: Option<&Ext>) -> Flow {
         let own = self.own_name(link_id);
         if own != name {
             let name = shorten(name);
@@ -117,19 +122,24 @@ impl Node {
             self.counters.logins_refused += 1;
             return self.refuse(link_id, "LOGIN_FAILED", WRONG, CloseReason::LoginFailed);
         }
+        self.number_from_now(link_id, name, ext);
         let link = self.at_mut(link_id);
         link.phase = Phase::Online;
-        if link.aside.take().is_none_or(|aside| !aside.answered) {
-            self.login_success(link_id, name);
+        let answered = link.aside.as_mut().is_some_and(|aside| std::mem::take(&mut aside.answered));
+        link.aside.take_if(|aside| aside.ids.is_none());
+        if !answered {
+            let cursor = self.at(link_id).spans.current().map_or(self.delivery.feed.tail(), |r| r.from);
+            let begin = self.relay.position(cursor);
+            self.login_success(link_id, name, &begin);
         }
         self.place(link_id);
         Flow::Next
     }
 
-    pub(super) fn login_success(&mut self, link_id: LinkId, name: &str) {
+    pub(super) fn login_success(&mut self, link_id: LinkId, name: &str, begin: &Vector) {
         self.counters.logins += 1;
         log::debug!("link {link_id}: logged in as {name:?}");
-        self.answer(link_id, "LOGIN_SUCCESS", &format!("logged in as user {name}"));
+        self.answer_in(link_id, "LOGIN_SUCCESS", &format!("logged in as user {name}"), begin);
     }
 
     pub(super) fn on_logout(&mut self, link_id: LinkId) -> Flow {
@@ -148,7 +158,7 @@ impl Node {
         link_id: LinkId,
         name: &str,
         secret: &str,
-        activity: &Activity,
+        (activity, cseq): (&Activity, Option<u64>),
     ) -> Flow {
         let link = self.at(link_id);
         if !link.is_session() && !link.is_leaving() {
@@ -180,7 +190,7 @@ impl Node {
                 CloseReason::AuthenticationFail,
             );
         }
-        match self.say(link_id, name, activity) {
+        match self.say(link_id, name, activity, cseq) {
             Ok(()) => Flow::Next,
             Err(refusal) => {
                 let info = refusal.to_string();
@@ -304,7 +314,7 @@ impl Node {
         link.spans = owed;
         link.who = who;
         link.phase = phase;
-        link.aside.take_if(|aside| !aside.answered);
+        link.aside.take_if(|aside| !aside.answered && aside.ids.is_none());
         if phase == Phase::Silent {
             self.timers.set(self.now + SILENT, Timer::Silent(link_id));
         } else {
