@@ -94,6 +94,7 @@
 //! | links to servers, signs of life | `node/mesh.rs`, `node/peer.rs`, `node/membership.rs` |
 //! | messages of all servers: held, exposed, applied | `node/relay.rs`, `node/stream.rs`, `node/exchange.rs` |
 //! | what is missing is asked for | `node/fetching.rs` |
+| clients with ids: what was said, shown, acknowledged | `node/ids.rs`, `wire/ids.rs`, `base/seen.rs` |
 //! | a login, on all servers | `node/claims.rs`, `node/plan.rs`, `node/answering.rs` |
 //! | what servers keep of each other's sessions | `node/names.rs`, `node/replica.rs`, `node/late.rs`, `node/frontier.rs` |
 //! | bugs on purpose | `node/mutation.rs` |
@@ -125,10 +126,11 @@
 //! | a node without sockets, for tests | `sim/mod.rs` |
 //! | whole networks in virtual time: what a seed is, the run, the ways, the servers, their disks | `sim/swarm.rs`, `sim/cluster.rs`, `sim/network.rs`, `sim/host.rs`, `sim/turn.rs`, `sim/disk.rs` |
 //! | what their clients do, what goes wrong | `sim/user.rs`, `sim/conversation.rs`, `sim/workload.rs`, `sim/faults.rs`, `sim/drain.rs` |
-//! | what they must hear, and what a fault excuses | `sim/hearing.rs`, `sim/promises.rs`, `sim/names.rs`, `sim/balance.rs`, `sim/spawn.rs`, `sim/excuses.rs` |
+//! | what they must hear, and what a fault excuses | `sim/hearing.rs`, `sim/ids.rs`, `sim/promises.rs`, `sim/names.rs`, `sim/balance.rs`, `sim/spawn.rs`, `sim/excuses.rs` |
 //! | networks in virtual time | `sim/cluster.rs` |
 //! | what the fuzzer runs | `fuzz/client_line.rs`, `fuzz/line_splitting.rs`, `fuzz/session.rs`, `fuzz/handshake.rs`, `fuzz/peer_frames.rs`, `fuzz/journal.rs` |
 //! | the client | `client/machine.rs`, `client/pipe.rs` |
+| what a client with an id knows | `client/ids.rs` |
 //! | flags, how their values are written | `cli.rs`, `cli/values.rs` |
 //! | settings from file and environment, reading them anew | `cli/config.rs`, `cli/serve.rs`, `cli/logging.rs` |
 //! | the status command, completions, the manual | `cli/status.rs`, `cli/pages.rs` |

@@ -9,6 +9,7 @@
 //!
 //! Floor 4, beside the server's shell: it shares the protocol with the server and no code.
 
+pub mod ids;
 mod lines;
 mod link;
 pub mod machine;

@@ -221,9 +221,11 @@ impl Node {
             && !link.mid_frame
             && let Some(hidden) = self.delivery.next_hidden(at).filter(|hidden| hidden.from == at)
         {
-            link.spans.advance(hidden.to - at);
-            let next = link.spans.current().map_or(hidden.to, |r| r.from);
-            link.sent.jump(at, next);
+            if link.spans.advance(hidden.to - at)
+                && let Some(next) = link.spans.current()
+            {
+                link.sent.jump(hidden.to, next.from);
+            }
         }
     }
 

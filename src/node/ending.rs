@@ -276,7 +276,7 @@ impl Node {
             ..r
         };
         let begun = |r: Range| if link.mid_frame && r.from == cursor { whole(r) } else { r };
-        let sent = link.sent.unwind(cursor, unacknowledged);
+        let sent = link.sent.unwind(cursor, unacknowledged, &self.delivery.hidden);
         Spans::from_ranges(link.spans.ranges().map(begun).chain(sent.into_iter().map(whole)))
     }
 

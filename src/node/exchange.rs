@@ -193,12 +193,27 @@ impl Node {
         }
         self.counters.relayed += 1;
         self.relay.note(i, data.seq, data.line);
+        let mut counts = Counts::default();
+        self.clients.holds(data.line, &mut counts);
+        self.count_ids(&counts);
         if !self.relay.blocked.contains(&i) && self.apply(i) {
+            self.progress();
+        } else if held >= self.relay.streams[i].wanted && !self.relay.blocked.is_empty() {
+            // What was missing is here: who waits for that need not wait for more.
             self.progress();
         }
         if self.membership.unsynced_until.is_some() {
             self.in_step();
         }
+    }
+
+    /// The next frame of a stream comes before one that its client said earlier.
+    fn is_early(&self, i: usize) -> bool {
+        let stream = &self.relay.streams[i];
+        let line = stream.waiting(stream.applied() + 1).unwrap_or_default();
+        self.clients.is_early(line, false)
+            || (self.clients.is_early(line, true)
+                && self.relay.streams.iter().any(|other| self.relay.missing_of(other.id) > 0))
     }
 
     /// Appends the next frame of a stream that waits to the feed. Readers pass over what was shown before.
@@ -229,7 +244,7 @@ impl Node {
             }
             let missing = |(stream, seq): &&(StreamId, u64)| self.relay.applied_of(*stream) < *seq;
             let missing: Vec<(StreamId, u64)> = prev.iter().filter(missing).copied().collect();
-            if !missing.is_empty() && i != OWN {
+            if i != OWN && (!missing.is_empty() || self.is_early(i)) {
                 let since = *self.relay.streams[i].waits_since.get_or_insert(self.now);
                 let is_short = self.relay.streams[i].pending_bytes() < PENDING_BYTES;
                 if self.now < since + PREV_WAIT && is_short {

@@ -33,8 +33,9 @@ pub(super) struct Clients {
 /// One of them.
 #[derive(Clone, Debug, Default)]
 struct Client {
-    /// Its messages that were shown here.
+    /// Its messages that were shown here, and those that are here, shown or not.
     seen: Seen,
+    held: Seen,
     /// The last that it said here, and its number in the own stream.
     said: u64,
     own: u64,
@@ -106,6 +107,20 @@ impl Clients {
             counts.unordered += 1;
         }
         true
+    }
+
+    /// A line is here, and waits to be applied.
+    pub fn holds(&mut self, line: &[u8], counts: &mut Counts) {
+        if let Some((id, n)) = ids::said_with(line) {
+            self.entry(id, counts).held.add(n);
+        }
+    }
+
+    /// True if a line must wait for the one before it, which is here, or may be among what is `missing` here.
+    pub fn is_early(&self, line: &[u8], is_missing: bool) -> bool {
+        let Some((id, n)) = ids::said_with(line) else { return false };
+        let Some(client) = self.known.get(&id) else { return is_missing && n > 1 };
+        n > 1 && !client.seen.has(n) && !client.seen.has(n - 1) && (is_missing || client.held.has(n - 1))
     }
 
     fn entry(&mut self, id: ClientId, counts: &mut Counts) -> &mut Client {
@@ -196,6 +211,7 @@ impl Node {
         let mut counts = Counts::default();
         let client = self.clients.entry(id, &mut counts);
         (client.said, client.own) = (n, own);
+        client.held.add(n);
         self.count_ids(&counts);
         self.await_ack(link_id, own, n);
     }

@@ -335,10 +335,16 @@ impl Node {
         let generation = self.mesh.clock.draw();
         let tail = self.delivery.feed.tail();
         let start = self.relay.applied();
-        let here = Here { link: Some(link_id), confirmed: tail, start: start.clone(), ..Here::default() };
+        let owed = self.owed_at(link_id);
+        let start = match self.ids(link_id).and_then(|ids| ids.at.clone()) {
+            Some(at) => at.min(&start),
+            None => start,
+        };
+        let confirmed = owed.current().map_or(tail, |r| r.from);
+        let here = Here { link: Some(link_id), confirmed, start: start.clone(), ..Here::default() };
         let rec = Rec { vector: Some(start), here: Some(Box::new(here)), ..self.new_rec(generation) };
         self.known_mut(user).put(rec);
-        self.start(link_id, Who::User(user), Phase::Silent, Spans::open(tail));
+        self.start(link_id, Who::User(user), Phase::Silent, owed);
         self.tell_session(user, generation, Vec::new());
     }
 

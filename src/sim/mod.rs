@@ -11,6 +11,7 @@ mod drain;
 mod excuses;
 mod faults;
 mod hearing;
+mod ids;
 mod host;
 mod judge;
 mod ledger;

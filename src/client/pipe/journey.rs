@@ -182,6 +182,7 @@ impl<'a, W: Write> Journey<'a, W> {
                 let why = format!("redirected more than {REDIRECTS_MAX} times in a row; try again later");
                 return Err(Stop(Exit::ConnectionFailed, why));
             }
+            Event::Acknowledged { .. } | Event::Announced | Event::Repeated => {}
             Event::Malformed { why } => log::warn!("ignored a line from the server: {why}"),
         }
         // Each of these may have given the writing thread something to do.
