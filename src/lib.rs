@@ -85,8 +85,8 @@
 //! | splitting lines | `wire/line.rs` |
 //! | frames between servers, what they say | `wire/frame.rs`, `wire/peer.rs`, `wire/registration.rs` |
 //! | what a shell and a node say to each other | `node/contract.rs` |
-//! | REGISTER, LOGIN, LOGOUT, ACTIVITY_MESSAGE | `node/session.rs` |
-//! | who is written to, and what | `node/delivery.rs` |
+//! | REGISTER, LOGIN, LOGOUT; ACTIVITY_MESSAGE | `node/session.rs`; `node/saying.rs` |
+//! | who is written to, and what | `node/delivery.rs`, `node/answers.rs`, `node/hidden.rs` |
 //! | closing, what stays owed | `node/ending.rs` |
 //! | a server stops: its clients are sent to others | `node/draining.rs` |
 //! | how load is shared: the sums, what others said, who is sent on | `node/balance.rs`, `node/books.rs`, `node/spread.rs` |
@@ -94,11 +94,11 @@
 //! | links to servers, signs of life | `node/mesh.rs`, `node/peer.rs`, `node/membership.rs` |
 //! | messages of all servers: held, exposed, applied | `node/relay.rs`, `node/stream.rs`, `node/exchange.rs` |
 //! | what is missing is asked for | `node/fetching.rs` |
-| clients with ids: what was said, shown, acknowledged | `node/ids.rs`, `wire/ids.rs`, `base/seen.rs` |
+//! | clients with ids: what was said, shown, acknowledged | `node/ids.rs`, `wire/ids.rs`, `base/seen.rs` |
 //! | a login, on all servers | `node/claims.rs`, `node/plan.rs`, `node/answering.rs` |
 //! | what servers keep of each other's sessions | `node/names.rs`, `node/replica.rs`, `node/late.rs`, `node/frontier.rs` |
 //! | bugs on purpose | `node/mutation.rs` |
-//! | what outlives the node, before which answer | `node/keeping.rs`, `base/row.rs` |
+//! | what outlives the node, before which answer | `node/keeping.rs`, `node/restoring.rs`, `base/row.rs` |
 //! | readers that go on from disk | `node/behind.rs` |
 //! | unacknowledged bytes → what is owed | `node/sent.rs` |
 //! | who gets a name, on all servers | `node/registration.rs`, `node/contest.rs`, `node/asking.rs` |
@@ -130,7 +130,7 @@
 //! | networks in virtual time | `sim/cluster.rs` |
 //! | what the fuzzer runs | `fuzz/client_line.rs`, `fuzz/line_splitting.rs`, `fuzz/session.rs`, `fuzz/handshake.rs`, `fuzz/peer_frames.rs`, `fuzz/journal.rs` |
 //! | the client | `client/machine.rs`, `client/pipe.rs` |
-| what a client with an id knows | `client/ids.rs` |
+//! | what a client with an id knows | `client/ids.rs` |
 //! | flags, how their values are written | `cli.rs`, `cli/values.rs` |
 //! | settings from file and environment, reading them anew | `cli/config.rs`, `cli/serve.rs`, `cli/logging.rs` |
 //! | the status command, completions, the manual | `cli/status.rs`, `cli/pages.rs` |

@@ -124,7 +124,8 @@ impl Ids {
         let mut ids = Ids { first: state.first.max(1), acked: state.acked, ..Ids::new(hex(&state.client)?) };
         state.kept.into_iter().for_each(|activity| ids.keep(activity));
         ids.safe_bytes = ids.bytes(ids.first, ids.acked);
-        let place = |(stream, begin, heard)| (StreamId(stream), Place { begin, heard: Seen::from_ranges(heard) });
+        let place =
+            |(stream, begin, heard)| (StreamId(stream), Place { begin, heard: Seen::from_ranges(heard) });
         ids.position = state.position.map(|all| all.into_iter().map(place).collect());
         for (client, heard) in state.senders {
             let sender = ids.sender(ClientId(hex(&client)?));
@@ -291,7 +292,8 @@ impl Ids {
 
     fn sender(&mut self, client: ClientId) -> &mut Sender {
         if self.senders.len() >= SENDERS_MAX && !self.senders.contains_key(&client) {
-            let oldest = self.senders.iter().min_by_key(|(_, sender)| sender.spoke).map(|(client, _)| *client);
+            let oldest =
+                self.senders.iter().min_by_key(|(_, sender)| sender.spoke).map(|(client, _)| *client);
             oldest.map(|oldest| self.senders.remove(&oldest));
         }
         self.clock += 1;
@@ -367,7 +369,9 @@ mod tests {
     #[test]
     fn of_what_is_safe_the_last_are_kept() {
         let mut ids = Ids::new([7; 16]);
-        (0..3_000).for_each(|n| drop(ids.say(&format!("{{\"n\":{n}}}"))));
+        for n in 0..3_000 {
+            ids.say(&format!("{{\"n\":{n}}}"));
+        }
         ids.ack(2_000);
         assert_eq!(ids.behind(0).next().map(|(n, _)| n), Some(2_000 - RING as u64 + 1));
         assert_eq!(ids.behind(2_500).count(), 500);

@@ -129,22 +129,17 @@ impl Client {
         opening.extend_from_slice(identity(&mode).as_bytes());
         opening.push(b',');
         let (hello, said) = (Outbox::default(), Outbox::default());
-        Client { mode, state: State::Away, hello, said, opening, ended: false, redirects: 0, ids: None, logs_out: false }
-    }
-
-    /// The same with an id: what is said is kept until it is safe, and said again where it is not known.
-    pub fn with_ids(mode: Mode, ids: Ids) -> Client {
-        Client { ids: Some(Box::new(ids)), ..Client::new(mode) }
-    }
-
-    /// What a client with an id knows.
-    pub fn ids(&self) -> Option<&Ids> {
-        self.ids.as_deref()
-    }
-
-    /// The same, to be kept.
-    pub fn ids_mut(&mut self) -> Option<&mut Ids> {
-        self.ids.as_deref_mut()
+        Client {
+            mode,
+            state: State::Away,
+            hello,
+            said,
+            opening,
+            ended: false,
+            redirects: 0,
+            ids: None,
+            logs_out: false,
+        }
     }
 
     /// A new connection stands. It begins with REGISTER or LOGIN; a line that was only partly written
@@ -199,11 +194,6 @@ impl Client {
         }
     }
 
-    fn push_numbered(&mut self, cseq: u64, activity: &str) {
-        let number = format!(r#""cseq":{cseq},"activity":"#);
-        self.said.push(&[&self.opening, number.as_bytes(), activity.as_bytes(), b"}"]);
-    }
-
     /// Nobody has more to say: LOGOUT follows what was said, with an id when all of it is safe.
     pub fn end(&mut self) {
         if !self.ended {
@@ -212,14 +202,6 @@ impl Client {
                 self.push_logout();
             }
             self.end_when_safe();
-        }
-    }
-
-    fn end_when_safe(&mut self) {
-        let is_safe = self.ids.as_ref().is_some_and(|ids| ids.acked() == ids.said());
-        if self.ended && is_safe && !self.logs_out && matches!(self.state, State::Online { .. }) {
-            self.logs_out = true;
-            self.push_logout();
         }
     }
 
@@ -303,36 +285,6 @@ impl Client {
         }
     }
 
-    fn on_ack<'a>(&mut self, reply: &Reply<'a>) -> Event<'a> {
-        let (Some(cseq), Some(ids)) = (reply.cseq(), self.ids.as_mut()) else {
-            return Event::Malformed { why: "MESSAGE_ACK without a number" };
-        };
-        ids.ack(cseq);
-        let cseq = ids.acked();
-        self.end_when_safe();
-        Event::Acknowledged { cseq }
-    }
-
-    fn on_next<'a>(&mut self, reply: &Reply<'a>) -> Event<'a> {
-        let next = |ids: &mut Box<Ids>| ids.next(reply.ids.map_or("", RawValue::get));
-        match self.ids.as_mut().is_some_and(next) {
-            true => Event::Announced,
-            false => Event::Malformed { why: "NEXT without ids" },
-        }
-    }
-
-    /// The server knows so much of what was said: the rest is said again.
-    fn say_again(&mut self, ext: &str) -> bool {
-        let Some(ids) = self.ids.take() else { return true };
-        let mut ids = ids;
-        let known = ids.welcome(ext);
-        if let Some(known) = known {
-            ids.behind(known).for_each(|(cseq, activity)| self.push_numbered(cseq, activity));
-        }
-        self.ids = Some(ids);
-        known.is_some()
-    }
-
     fn on_registered<'a>(&mut self, reply: &Reply<'a>) -> Event<'a> {
         if self.state != State::Registering {
             return Event::Malformed { why: "REGISTER_SUCCESS without REGISTER" };
@@ -390,7 +342,8 @@ impl Client {
     fn push_hello(&mut self, command: &str) {
         let identity = identity(&self.mode);
         let ext = self.ids.as_ref().map_or(String::new(), |ids| ids.ext());
-        let parts = [br#"{"command":""#, command.as_bytes(), br#"","#, identity.as_bytes(), ext.as_bytes(), b"}"];
+        let parts =
+            [br#"{"command":""#, command.as_bytes(), br#"","#, identity.as_bytes(), ext.as_bytes(), b"}"];
         self.hello.push(&parts);
     }
 
@@ -424,5 +377,6 @@ fn object(line: &str) -> Option<&str> {
     serde_json::from_str::<&RawValue>(line).ok().map(RawValue::get)
 }
 
+mod numbered;
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ pub mod ids;
 mod lines;
 mod link;
 pub mod machine;
+pub mod memory;
 mod outbox;
 pub mod pipe;
 mod reply;

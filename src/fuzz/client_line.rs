@@ -57,7 +57,10 @@ fn same(want: &Message, message: &ClientMessage) {
         | (Message::Register(name, key), ClientMessage::Register { username, secret, .. }) => {
             assert_eq!((&**name, &**key), (username, secret));
         }
-        (Message::Activity(name, key, members), ClientMessage::Activity { username, secret, activity, .. }) => {
+        (
+            Message::Activity(name, key, members),
+            ClientMessage::Activity { username, secret, activity, .. },
+        ) => {
             assert_eq!((&**name, &**key), (username, secret));
             said(members, username, &activity);
         }

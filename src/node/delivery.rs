@@ -9,16 +9,14 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use super::counters::CloseReason;
 use super::lag::Lags;
-use super::link::{Answers, Link, Phase, Who, id};
+use super::link::{Link, Phase, Who, id};
 use super::mesh::PeerId;
 use super::registry::NO_SLOT;
 use super::{Action, Node, Timer};
 use crate::base::feed::{Feed, Offset};
 use crate::base::id::LinkId;
-use crate::base::limits::{CLOSING, CONFIRM, CONTROL_BYTES, DRAIN, REDIRECTED, WRITE_BYTES};
+use crate::base::limits::{CLOSING, CONFIRM, DRAIN, REDIRECTED, WRITE_BYTES};
 use crate::base::spans::Range;
-use crate::base::vector::Vector;
-use crate::wire::{encode, ids};
 
 /// What is said, and the links it goes to.
 ///
@@ -75,24 +73,6 @@ impl Delivery {
         self.room() < self.feed.capacity() / 4
     }
 
-    /// Readers pass over the frame that begins at `at`, the last.
-    pub fn hide(&mut self, at: Offset) {
-        self.forget_hidden();
-        self.hidden.push_back(Range { from: at, to: self.feed.tail() });
-    }
-
-    /// Forgets those that have left the feed.
-    pub fn forget_hidden(&mut self) {
-        while self.hidden.front().is_some_and(|hidden| hidden.to <= self.feed.floor()) {
-            self.hidden.pop_front();
-        }
-    }
-
-    /// The first frame from `at` on that readers pass over.
-    fn next_hidden(&self, at: Offset) -> Option<Range> {
-        self.hidden.get(self.hidden.partition_point(|hidden| hidden.from < at)).copied()
-    }
-
     /// A turn begins: those put off have their turn again.
     pub fn start_turn(&mut self) {
         self.queue.extend(self.later.drain(..));
@@ -132,7 +112,7 @@ struct Plan {
     last: bool,
 }
 
-const NO_FEED: Range = Range { from: 0, to: 0 };
+pub(super) const NO_FEED: Range = Range { from: 0, to: 0 };
 
 impl Node {
     /// A link that is owed bytes and takes them. Ask until there is none; for each, call
@@ -200,33 +180,6 @@ impl Node {
             }
         }
         None
-    }
-
-    /// Before a link's next write is planned: it passes over what it is not to get, and a client with an id is
-    /// told what comes.
-    #[inline]
-    fn prepare(&mut self, link_id: LinkId) {
-        if !self.delivery.hidden.is_empty() {
-            self.pass_over(link_id);
-        }
-        if self.links[link_id.slot as usize].ids().is_some() {
-            self.tell_ack(link_id);
-            self.tell_next(link_id);
-        }
-    }
-
-    fn pass_over(&mut self, link_id: LinkId) {
-        let link = &mut self.links[link_id.slot as usize];
-        while let Some(at) = link.spans.current().map(|r| r.from)
-            && !link.mid_frame
-            && let Some(hidden) = self.delivery.next_hidden(at).filter(|hidden| hidden.from == at)
-        {
-            if link.spans.advance(hidden.to - at)
-                && let Some(next) = link.spans.current()
-            {
-                link.sent.jump(hidden.to, next.from);
-            }
-        }
     }
 
     /// The bytes to write to this link now.
@@ -341,49 +294,6 @@ impl Node {
         // One that was not yet swept may have moved below the sweep.
         if place < self.delivery.sweep {
             self.delivery.sweep = place;
-        }
-    }
-
-    /// Queues a private answer to the link.
-    pub(super) fn answer(&mut self, link_id: LinkId, command: &str, info: &str) {
-        self.put_answer(link_id, |bytes| encode::answer(bytes, command, info));
-    }
-
-    /// The same where the client is in. One with an id is told more: what is known of it, and where what it is
-    /// sent begins, which is at `begin` unless it brought a position.
-    pub(super) fn answer_in(&mut self, link_id: LinkId, command: &str, info: &str, begin: &Vector) {
-        match self.welcome(link_id, begin) {
-            Some(welcome) => self.put_answer(link_id, |bytes| ids::success(bytes, command, info, &welcome)),
-            None => self.answer(link_id, command, info),
-        }
-    }
-
-    fn put_answer(&mut self, link_id: LinkId, write: impl FnOnce(&mut Vec<u8>)) {
-        let Some(link) = self.link_mut(link_id) else { return };
-        let is_last = matches!(link.phase, Phase::Refusing | Phase::Closing);
-        let answers = link.answers.get_or_insert_with(|| {
-            let last_from = if is_last { 0 } else { usize::MAX };
-            Box::new(Answers { last_from, ..Answers::default() })
-        });
-        write(&mut answers.bytes);
-        if answers.bytes.len() - answers.at > CONTROL_BYTES {
-            self.abort(link_id, CloseReason::AnswersUnread);
-        } else {
-            self.enqueue(link_id);
-        }
-    }
-
-    /// What of the feed may be written to the link next, up to `stop`.
-    #[inline]
-    pub(super) fn feed_part(&self, link: &Link, stop: Offset) -> Range {
-        let Delivery { feed, hidden, .. } = &self.delivery;
-        let Some(r) = link.spans.current().filter(|r| r.from < stop.min(feed.tail())) else { return NO_FEED };
-        let to = r.to.min(stop).min(feed.readable(r.from)).min(r.from + WRITE_BYTES);
-        match hidden.is_empty() {
-            true => Range { from: r.from, to },
-            false => {
-                Range { from: r.from, to: self.delivery.next_hidden(r.from).map_or(to, |h| to.min(h.from)) }
-            }
         }
     }
 

@@ -78,12 +78,7 @@ impl Client {
 
 impl Clients {
     pub fn new(seed: Seed) -> Clients {
-        Clients {
-            known: HashMap::with_hasher(seed),
-            clock: 0,
-            awaiting: VecDeque::new(),
-            is_stale: false,
-        }
+        Clients { known: HashMap::with_hasher(seed), clock: 0, awaiting: VecDeque::new(), is_stale: false }
     }
 
     pub fn clear(&mut self) {
@@ -162,14 +157,8 @@ impl Node {
     pub(super) fn number_from_now(&mut self, link_id: LinkId, name: &str, ext: Option<&Ext>) {
         let Some(ext) = ext.filter(|_| self.ids(link_id).is_none()) else { return };
         let client = ids::client_id(name, ext.client);
-        let ids = Ids {
-            client,
-            from: ext.from,
-            at: ext.at.clone(),
-            announced: 0,
-            acks: VecDeque::new(),
-            acked: 0,
-        };
+        let ids =
+            Ids { client, from: ext.from, at: ext.at.clone(), announced: 0, acks: VecDeque::new(), acked: 0 };
         let is_session = self.at(link_id).is_session();
         self.at_mut(link_id).aside_mut().ids = Some(Box::new(ids));
         self.unfollow(link_id);
@@ -334,7 +323,9 @@ impl Node {
         }
         self.counters.resumed_lost += lost;
         if lost > 0 {
-            log::warn!("link {link_id}: its client came back to {lost} broadcasts that are not there any more");
+            log::warn!(
+                "link {link_id}: its client came back to {lost} broadcasts that are not there any more"
+            );
         }
         if cseq > 0 {
             self.await_ack(link_id, own, cseq);

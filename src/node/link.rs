@@ -192,7 +192,8 @@ impl Link {
     /// Puts a line before what is owed of the feed, behind other answers that go there.
     pub fn put_first(&mut self, line: &[u8]) {
         let last_from = if matches!(self.phase, Phase::Refusing | Phase::Closing) { 0 } else { usize::MAX };
-        let answers = self.answers.get_or_insert_with(|| Box::new(Answers { last_from, ..Answers::default() }));
+        let answers =
+            self.answers.get_or_insert_with(|| Box::new(Answers { last_from, ..Answers::default() }));
         let at = answers.last_from.min(answers.bytes.len());
         answers.bytes.splice(at..at, line.iter().copied());
         if answers.last_from != usize::MAX {

@@ -16,6 +16,7 @@
 //! 5. Sleep until an event or [`Node::timeout`].
 
 mod answering;
+mod answers;
 mod asking;
 mod balance;
 mod behind;
@@ -33,6 +34,7 @@ mod fetching;
 mod frontier;
 mod guess;
 mod hashing;
+mod hidden;
 mod ids;
 mod keeping;
 mod lag;
@@ -49,6 +51,8 @@ mod registration;
 mod registry;
 mod relay;
 mod replica;
+mod restoring;
+mod saying;
 mod scale;
 mod sent;
 mod session;
@@ -80,20 +84,20 @@ use crate::base::time::Time;
 use crate::wire::decode::Decoder;
 use crate::wire::encode;
 use crate::wire::line::Flow;
-use crate::wire::message::{Activity, ClientMessage, Refusal, shorten};
+use crate::wire::message::{ClientMessage, Refusal, shorten};
 use contest::Contests;
 use delivery::Delivery;
 use draining::Draining;
 use frontier::Frontier;
 use guess::Guesses;
 use hashing::HashQueue;
-use ids::{Clients, Said};
+use ids::Clients;
 use keeping::Keeping;
 use link::{Link, Phase};
 use membership::Membership;
 use mesh::{Mesh, PeerId};
 use registry::{Registry, Seed};
-use relay::{Relay, with_before};
+use relay::Relay;
 use replica::Sessions;
 use scale::Scale;
 use spread::Spread;
@@ -371,36 +375,6 @@ impl Node {
 
     fn at_mut(&mut self, link_id: LinkId) -> &mut Link {
         &mut self.links[link_id.slot as usize]
-    }
-
-    /// Says something to everybody. `cseq` is its number, if its client numbers what it says.
-    fn say(
-        &mut self,
-        link_id: LinkId,
-        name: &str,
-        activity: &Activity,
-        cseq: Option<u64>,
-    ) -> Result<(), Refusal> {
-        let id = match self.number(link_id, cseq)? {
-            Said::Again => return Ok(()),
-            Said::Plain => None,
-            Said::New(client, n) => Some((client, n)),
-        };
-        self.line.clear();
-        encode::broadcast_of(&mut self.line, activity, name, self.limits.line_bytes, id)?;
-        self.counters.activities += 1;
-        let mut prev = match self.sessions.firsts.is_empty() {
-            true => Box::default(),
-            false => self.first_prev(link_id),
-        };
-        if let Some(before) = id.and_then(|(client, n)| self.said_before(client, n)) {
-            prev = with_before(&prev, before);
-        }
-        self.accept(prev);
-        if let Some((client, n)) = id {
-            self.numbered(link_id, client, n);
-        }
-        Ok(())
     }
 
     fn on_no_login(&mut self, link_id: LinkId) {

@@ -165,7 +165,11 @@ mod tests {
         let mut sent = Sent::new(100, 100);
         sent.answer(100, 60);
         assert_eq!(sent.unwind(150, 20, &VecDeque::new()), [Range { from: 130, to: 150 }]);
-        assert_eq!(sent.unwind(150, 99, &VecDeque::new()), [Range { from: 100, to: 150 }], "the answer itself is unread");
+        assert_eq!(
+            sent.unwind(150, 99, &VecDeque::new()),
+            [Range { from: 100, to: 150 }],
+            "the answer itself is unread"
+        );
         assert_eq!(sent.unwind(150, 0, &VecDeque::new()), []);
         assert!(sent.older.is_none(), "a session that was owed nothing remembers no break");
     }

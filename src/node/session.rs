@@ -7,7 +7,7 @@ use super::counters::CloseReason;
 use super::hashing::{HashJob, HashTask, Hashed};
 use super::link::{Phase, Who};
 use super::names::{Here, Rec};
-use super::registry::{NO_SLOT, Verifier};
+use super::registry::NO_SLOT;
 use super::relay::prev_of;
 use super::stream::Prev;
 use super::{Action, Mutation, Node, Timer};
@@ -16,10 +16,10 @@ use crate::base::limits::{NAME_CHARS, SECRET_BYTES, SILENT};
 use crate::base::spans::Spans;
 use crate::base::vector::Vector;
 use crate::wire::line::Flow;
-use crate::wire::message::{ANONYMOUS, Activity, Ext, shorten};
+use crate::wire::message::{ANONYMOUS, Ext, shorten};
 
 /// Whether a link may become a session.
-enum Admission {
+pub(super) enum Admission {
     Anonymous,
     User(UserId),
     /// Something has to be found out first; the line comes again.
@@ -28,7 +28,13 @@ enum Admission {
 }
 
 impl Node {
-    pub(super) fn on_register(&mut self, link_id: LinkId, name: &str, secret: &str, ext: Option<&Ext>) -> Flow {
+    pub(super) fn on_register(
+        &mut self,
+        link_id: LinkId,
+        name: &str,
+        secret: &str,
+        ext: Option<&Ext>,
+    ) -> Flow {
         if self.at(link_id).is_session() {
             let info = "this connection is logged in; LOGOUT, then register on a new one";
             return self.reply_and_close(link_id, "INVALID_MESSAGE", info, CloseReason::Invalid);
@@ -153,77 +159,9 @@ impl Node {
         Flow::Pause
     }
 
-    pub(super) fn on_activity(
-        &mut self,
-        link_id: LinkId,
-        name: &str,
-        secret: &str,
-        (activity, cseq): (&Activity, Option<u64>),
-    ) -> Flow {
-        let link = self.at(link_id);
-        if !link.is_session() && !link.is_leaving() {
-            match self.admit(link_id, name, secret) {
-                Admission::Later => return Flow::Again,
-                Admission::Refused(why) => {
-                    return self.refuse(
-                        link_id,
-                        "AUTHENTICATION_FAIL",
-                        &why,
-                        CloseReason::AuthenticationFail,
-                    );
-                }
-                Admission::User(user) => {
-                    self.claim(link_id, user, false);
-                    return Flow::Again;
-                }
-                Admission::Anonymous => {
-                    let owed = Spans::open(self.delivery.feed.tail());
-                    self.start(link_id, Who::Anonymous, Phase::Silent, owed);
-                }
-            }
-        } else if !self.is_own(link_id, name, secret) {
-            let info = "the name or the secret is not the one this connection is logged in with";
-            return self.reply_and_close(
-                link_id,
-                "AUTHENTICATION_FAIL",
-                info,
-                CloseReason::AuthenticationFail,
-            );
-        }
-        match self.say(link_id, name, activity, cseq) {
-            Ok(()) => Flow::Next,
-            Err(refusal) => {
-                let info = refusal.to_string();
-                self.reply_and_close(link_id, "INVALID_MESSAGE", &info, CloseReason::Invalid)
-            }
-        }
-    }
-
-    /// The name the session is logged in with.
-    fn own_name(&self, link_id: LinkId) -> &str {
-        match self.at(link_id).who {
-            Who::User(user) => &self.registry.user(user).name,
-            _ => ANONYMOUS,
-        }
-    }
-
-    /// True when this is the pair the session is logged in with. Nobody has a secret for `anonymous`, so
-    /// none is looked at.
-    fn is_own(&self, link_id: LinkId, name: &str, secret: &str) -> bool {
-        match self.at(link_id).who {
-            Who::Nobody | Who::Server(_) => false,
-            Who::Anonymous => name == ANONYMOUS,
-            Who::User(user) => {
-                let user = self.registry.user(user);
-                let matches = |known: Verifier| known.matches(&self.registry.verifier(name, secret));
-                *user.name == *name && user.verifier.is_some_and(matches)
-            }
-        }
-    }
-
     /// May this link become a session of `name`? Asks for a hash or for the name's older sessions to be
     /// settled where that has to be known first.
-    fn admit(&mut self, link_id: LinkId, name: &str, secret: &str) -> Admission {
+    pub(super) fn admit(&mut self, link_id: LinkId, name: &str, secret: &str) -> Admission {
         if name == ANONYMOUS {
             return Admission::Anonymous;
         }

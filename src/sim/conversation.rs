@@ -243,7 +243,8 @@ impl Cluster {
 
     /// An anonymous client's membership ends with its connection.
     fn end_of_session(&mut self, u: usize, pipe: PipeId) {
-        if self.users[u].is_anonymous() && self.users[u].ids.is_none() && self.talks[&pipe].success.is_some() {
+        if self.users[u].is_anonymous() && self.users[u].ids.is_none() && self.talks[&pipe].success.is_some()
+        {
             self.users[u].joined = None;
         }
     }

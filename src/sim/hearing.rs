@@ -127,7 +127,8 @@ impl Cluster {
             }
         }
         self.exposed(id);
-        let copies = |m: &super::ledger::Message| m.accepted.into_iter().chain(m.again.clone()).collect::<Vec<_>>();
+        let copies =
+            |m: &super::ledger::Message| m.accepted.into_iter().chain(m.again.clone()).collect::<Vec<_>>();
         let copies = self.ledger.get(id).map(copies).unwrap_or_default();
         let here = copies.iter().find(|copy| copy.boot == b).or(copies.first());
         let Some(accepted) = here.copied() else { return };

@@ -112,9 +112,8 @@ impl Cluster {
         let pair = self.users[u].pair();
         for k in written + 1..=said {
             let activity = &self.ledger.messages[u][k - 1].activity;
-            let line = format!(
-                "{{\"command\":\"ACTIVITY_MESSAGE\",{pair},\"cseq\":{k},\"activity\":{activity}}}\n"
-            );
+            let line =
+                format!("{{\"command\":\"ACTIVITY_MESSAGE\",{pair},\"cseq\":{k},\"activity\":{activity}}}\n");
             self.client_writes(pipe, &line);
         }
     }
@@ -207,7 +206,8 @@ impl Cluster {
         };
         let is_held = |k: &usize| {
             let message = &self.ledger.messages[u][k - 1];
-            let is_old = self.hosts.iter().any(|host| host.disk.dropped.contains_key(&MessageId { device: u, k: *k }));
+            let is_old =
+                self.hosts.iter().any(|host| host.disk.dropped.contains_key(&MessageId { device: u, k: *k }));
             let is_held = |accepted| is_old || self.ledger.is_held(&accepted);
             message.accepted.is_some_and(is_held) && *k <= ids.acked
         };
@@ -223,7 +223,8 @@ impl Cluster {
         for u in 0..self.users.len() {
             let lost = self.unsafe_messages(u);
             if !lost.is_empty() {
-                let text = format!("client {u}: {} of its messages: {:?}", lost.len(), &lost[..lost.len().min(8)]);
+                let text =
+                    format!("client {u}: {} of its messages: {:?}", lost.len(), &lost[..lost.len().min(8)]);
                 self.violate("what a client with an id says is not lost", text);
             }
         }

@@ -137,8 +137,9 @@ impl Ledger {
     }
 
     pub fn holds(&self, boot: usize, accepted: &Accepted) -> bool {
-        let again = self.get(accepted.id).map_or(&[][..], |message| &message.again);
-        [accepted].into_iter().chain(again).any(|copy| {
+        let message = self.get(accepted.id);
+        let copies = message.into_iter().flat_map(|message| message.accepted.iter().chain(&message.again));
+        [accepted].into_iter().chain(copies).any(|copy| {
             boot == copy.boot || self.boots[boot].holds.get(&copy.boot).is_some_and(|upto| *upto >= copy.seq)
         })
     }

@@ -277,7 +277,8 @@ impl Swarm {
                 classes = classes.with(*rng.choose(&faults));
             }
         }
-        for (class, _) in [(Class::Drain, drains), (Class::Ids, has_ids)].into_iter().filter(|(_, has)| *has) {
+        for (class, _) in [(Class::Drain, drains), (Class::Ids, has_ids)].into_iter().filter(|(_, has)| *has)
+        {
             classes = classes.with(class).and(allowed);
         }
         let is_drawn = |class: &Class| matches!(class, Class::Drain | Class::Ids);

@@ -169,7 +169,8 @@ impl Cluster {
         user.talk = Some(pipe);
         user.talks.push(pipe);
         let (registers, is_back) = (user.is_owner && !user.is_registered, user.talks.len() > 1);
-        let comes_early = user.ids.is_none() && user.is_early && !registers && is_back && !user.is_anonymous();
+        let comes_early =
+            user.ids.is_none() && user.is_early && !registers && is_back && !user.is_anonymous();
         let talk = Talk {
             user: u,
             host: h,

@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-use super::message::{Activity, Refusal};
 use super::ids;
+use super::message::{Activity, Refusal};
 use crate::base::id::{ClientId, ServerId};
 
 /// Appends an ACTIVITY_BROADCAST of `activity`, said by `name`, as one finished line.

@@ -55,5 +55,6 @@ impl Source<'_, '_> {
     }
 }
 
-const AT: &str = "\"at\" in \"ext\" must be an object: for each stream, of 16 hexadecimal digits, the last number had";
+const AT: &str =
+    "\"at\" in \"ext\" must be an object: for each stream, of 16 hexadecimal digits, the last number had";
 const _: () = assert!(AT_MAX == 1024, "a refusal names it");
