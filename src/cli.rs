@@ -13,6 +13,7 @@ mod status;
 mod values;
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,7 +27,7 @@ use crate::client;
 use crate::server::secret::{DATA_DIR, Source};
 use crate::server::{Bind, Keep, Options};
 use crate::store::{Fsync, Retention};
-use values::{hidden, place, size, time};
+use values::{hidden, place, server_at, size, time};
 
 /// The port of servers since the first of them.
 const PORT: u16 = 3780;
@@ -90,8 +91,13 @@ A line of input that is a JSON object is said as it is; any other text becomes {
 activity heard, one's own too, is one line of JSON on standard output. At the end of input the client logs \
 out, prints what it is still owed, and ends.
 
-With -u alone the name is registered with a secret made here, which is shown once on standard error; with -u \
-and -s it logs in; with neither it is anonymous. The flags -rh, -rp and -lp may be written with one dash.
+On a terminal the client takes the whole screen: what is said, a line on how the connection is, and one to write on. \
+/help shows its keys, /quit leaves. When the connection breaks it looks for another server by itself. In a pipe, with \
+--plain, --listen or --count it does not: it ends.
+
+With -u alone the name is registered with a secret made here, which is shown once and remembered in \
+$XDG_CONFIG_HOME/activitystreamer/secrets (~/.config/activitystreamer/secrets) for that host and name; from then on -u \
+alone logs in. With -u and -s it logs in; with neither it is anonymous. The flags -rh, -rp and -lp may be written with one dash.
 
 Exit codes: 0 all was said and heard; 1 no connection, or it was lost; 2 wrong command line; 3 name or secret \
 refused; 4 a message refused, or input that cannot be read; 5 the output cannot be written.";
@@ -221,6 +227,9 @@ struct ClientArgs {
     /// The server's port [-rp]
     #[arg(long, alias = "rp", value_name = "PORT", default_value_t = PORT, value_parser = clap::value_parser!(u16).range(1..))]
     remote_port: u16,
+    /// Another server, which a client on a terminal tries when that one is not there; may be given again
+    #[arg(long, value_name = "HOST:PORT", value_parser = server_at)]
+    also: Vec<(String, u16)>,
     /// User name
     #[arg(short, long, value_name = "NAME")]
     username: Option<String>,
@@ -236,6 +245,17 @@ struct ClientArgs {
     /// End after so many activities were heard
     #[arg(long, value_name = "N")]
     count: Option<u64>,
+    /// Take no terminal for itself, as in a pipe
+    #[arg(long)]
+    plain: bool,
+}
+
+impl ClientArgs {
+    /// Whether it takes the whole screen.
+    fn on_screen(&self) -> bool {
+        let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+        cfg!(feature = "terminal") && is_terminal && !self.plain && !self.listen && self.count.is_none()
+    }
 }
 
 /// Runs the program and says how it ended.
@@ -251,6 +271,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     // Whole networks log more than anybody reads.
     logging::start(if matches!(cli.command, Command::Sim(_)) { "off" } else { "info" });
+    if matches!(&cli.command, Command::Client(args) if args.on_screen() && std::io::stderr().is_terminal()) {
+        // A log would write over the screen.
+        logging::set(log::LevelFilter::Off);
+    }
     match cli.command {
         Command::Server(given) => serve::run(&args, &given),
         Command::Client(args) => client(args),
@@ -354,15 +378,23 @@ impl ServerArgs {
 }
 
 fn client(args: ClientArgs) -> ExitCode {
+    #[cfg(feature = "terminal")]
+    let on_screen = args.on_screen();
     let options = client::Options {
         host: args.remote_host,
         port: args.remote_port,
+        others: args.also,
         name: args.username,
         secret: args.secret,
         local_port: args.local_port,
         listen: args.listen,
         count: args.count,
+        keys: client::Keyring::of_the_user(),
     };
+    #[cfg(feature = "terminal")]
+    if on_screen {
+        return client::terminal::run(&options).into();
+    }
     client::run(&options, std::io::stdin(), std::io::stdout()).into()
 }
 

@@ -39,7 +39,7 @@
 //! | 1 | [`wire`] | bytes ↔ messages | keep state, decide |
 //! | 2 | [`node`] | the whole mind of a server | touch the world, fail |
 //! | 3 | [`store`] | journal and records on disk | know a message or a client |
-//! | 4 | [`server`], [`sim`], [`client`] | shells: every system call, or none at all | decide |
+//! | 4 | [`server`], [`sim`], [`client`] | shells: every system call, or none at all; the client's machines | decide, but for those |
 //! | 5 | [`cli`], [`fuzz`] | the command line; what the fuzzer runs | |
 //!
 //! ## Lexicon
@@ -129,8 +129,13 @@
 //! | what they must hear, and what a fault excuses | `sim/hearing.rs`, `sim/ids.rs`, `sim/promises.rs`, `sim/names.rs`, `sim/balance.rs`, `sim/spawn.rs`, `sim/excuses.rs` |
 //! | networks in virtual time | `sim/cluster.rs` |
 //! | what the fuzzer runs | `fuzz/client_line.rs`, `fuzz/line_splitting.rs`, `fuzz/session.rs`, `fuzz/handshake.rs`, `fuzz/peer_frames.rs`, `fuzz/journal.rs` |
-//! | the client | `client/machine.rs`, `client/pipe.rs` |
-//! | what a client with an id knows | `client/ids.rs` |
+//! | one connection of a client; from server to server, and when | `client/machine.rs`; `client/journey.rs`, `client/servers.rs` |
+//! | its threads | `client/desk.rs`, `client/travel.rs` |
+//! | a client for other programs; on a pipe | `client/connection.rs`; `client/pipe.rs` |
+//! | on a terminal: the shell; the screen's state, its cells | `client/terminal/mod.rs`, `client/terminal/screen.rs`; `client/terminal/ui.rs`, `client/terminal/draw.rs` |
+//! | the conversation, the input line, strangers' text | `client/terminal/entries.rs`, `client/terminal/editor.rs`, `client/terminal/text.rs` |
+//! | secrets that are remembered | `client/keyring.rs` |
+//! | what a client with an id knows; in a file | `client/ids.rs`; `client/memory.rs` |
 //! | flags, how their values are written | `cli.rs`, `cli/values.rs` |
 //! | settings from file and environment, reading them anew | `cli/config.rs`, `cli/serve.rs`, `cli/logging.rs` |
 //! | the status command, completions, the manual | `cli/status.rs`, `cli/pages.rs` |

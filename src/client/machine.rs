@@ -254,6 +254,19 @@ impl Client {
         self.ended
     }
 
+    /// REGISTER was sent on this connection and not answered.
+    pub fn registering(&self) -> bool {
+        self.state == State::Registering
+    }
+
+    /// A REGISTER whose answer was lost may have been heard: from now on it logs in.
+    pub fn assume_registered(&mut self) {
+        self.mode = match std::mem::replace(&mut self.mode, Mode::Anonymous) {
+            Mode::Register { name, secret } => Mode::Login { name, secret },
+            other => other,
+        };
+    }
+
     /// Bytes of lines said and not written, for whoever must not let them pile up.
     pub fn waiting_bytes(&self) -> usize {
         self.ids.as_ref().map_or(self.said.unsent().len(), |ids| ids.unsafe_bytes())
@@ -289,10 +302,7 @@ impl Client {
         if self.state != State::Registering {
             return Event::Malformed { why: "REGISTER_SUCCESS without REGISTER" };
         }
-        self.mode = match std::mem::replace(&mut self.mode, Mode::Anonymous) {
-            Mode::Register { name, secret } => Mode::Login { name, secret },
-            other => other,
-        };
+        self.assume_registered();
         self.push_hello("LOGIN");
         self.state = State::LoggingIn;
         Event::Registered { info: reply.info() }

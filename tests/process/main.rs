@@ -20,6 +20,7 @@ mod kept;
 mod moves;
 mod names;
 mod network;
+mod once;
 mod pages;
 mod partition;
 mod program;
@@ -33,3 +34,5 @@ mod settings;
 mod stage;
 mod storage;
 mod talk;
+#[cfg(feature = "terminal")]
+mod terminal;

@@ -9,7 +9,14 @@ use crate::client::reply::Reply;
 impl Client {
     /// The same with an id: what is said is kept until it is safe, and said again where it is not known.
     pub fn with_ids(mode: Mode, ids: Ids) -> Client {
-        Client { ids: Some(Box::new(ids)), ..Client::new(mode) }
+        let mut client = Client::new(mode);
+        client.number(ids);
+        client
+    }
+
+    /// From now on it has an id. To be called before anything else.
+    pub fn number(&mut self, ids: Ids) {
+        self.ids = Some(Box::new(ids));
     }
 
     /// What a client with an id knows.
