@@ -85,8 +85,8 @@
 //! | splitting lines | `wire/line.rs` |
 //! | frames between servers, what they say | `wire/frame.rs`, `wire/peer.rs`, `wire/registration.rs` |
 //! | what a shell and a node say to each other | `node/contract.rs` |
-//! | REGISTER, LOGIN, LOGOUT, ACTIVITY_MESSAGE | `node/session.rs` |
-//! | who is written to, and what | `node/delivery.rs` |
+//! | REGISTER, LOGIN, LOGOUT; ACTIVITY_MESSAGE | `node/session.rs`; `node/saying.rs` |
+//! | who is written to, and what | `node/delivery.rs`, `node/answers.rs`, `node/hidden.rs` |
 //! | closing, what stays owed | `node/ending.rs` |
 //! | a server stops: its clients are sent to others | `node/draining.rs` |
 //! | how load is shared: the sums, what others said, who is sent on | `node/balance.rs`, `node/books.rs`, `node/spread.rs` |
@@ -94,10 +94,11 @@
 //! | links to servers, signs of life | `node/mesh.rs`, `node/peer.rs`, `node/membership.rs` |
 //! | messages of all servers: held, exposed, applied | `node/relay.rs`, `node/stream.rs`, `node/exchange.rs` |
 //! | what is missing is asked for | `node/fetching.rs` |
+//! | clients with ids: what was said, shown, acknowledged | `node/ids.rs`, `wire/ids.rs`, `base/seen.rs` |
 //! | a login, on all servers | `node/claims.rs`, `node/plan.rs`, `node/answering.rs` |
 //! | what servers keep of each other's sessions | `node/names.rs`, `node/replica.rs`, `node/late.rs`, `node/frontier.rs` |
 //! | bugs on purpose | `node/mutation.rs` |
-//! | what outlives the node, before which answer | `node/keeping.rs`, `base/row.rs` |
+//! | what outlives the node, before which answer | `node/keeping.rs`, `node/restoring.rs`, `base/row.rs` |
 //! | readers that go on from disk | `node/behind.rs` |
 //! | unacknowledged bytes → what is owed | `node/sent.rs` |
 //! | who gets a name, on all servers | `node/registration.rs`, `node/contest.rs`, `node/asking.rs` |
@@ -125,7 +126,7 @@
 //! | a node without sockets, for tests | `sim/mod.rs` |
 //! | whole networks in virtual time: what a seed is, the run, the ways, the servers, their disks | `sim/swarm.rs`, `sim/cluster.rs`, `sim/network.rs`, `sim/host.rs`, `sim/turn.rs`, `sim/disk.rs` |
 //! | what their clients do, what goes wrong | `sim/user.rs`, `sim/conversation.rs`, `sim/workload.rs`, `sim/faults.rs`, `sim/drain.rs` |
-//! | what they must hear, and what a fault excuses | `sim/hearing.rs`, `sim/promises.rs`, `sim/names.rs`, `sim/balance.rs`, `sim/spawn.rs`, `sim/excuses.rs` |
+//! | what they must hear, and what a fault excuses | `sim/hearing.rs`, `sim/ids.rs`, `sim/promises.rs`, `sim/names.rs`, `sim/balance.rs`, `sim/spawn.rs`, `sim/excuses.rs` |
 //! | networks in virtual time | `sim/cluster.rs` |
 //! | what the fuzzer runs | `fuzz/client_line.rs`, `fuzz/line_splitting.rs`, `fuzz/session.rs`, `fuzz/handshake.rs`, `fuzz/peer_frames.rs`, `fuzz/journal.rs` |
 //! | one connection of a client; from server to server, and when | `client/machine.rs`; `client/journey.rs`, `client/servers.rs` |
@@ -134,6 +135,7 @@
 //! | on a terminal: the shell; the screen's state, its cells | `client/terminal/mod.rs`, `client/terminal/screen.rs`; `client/terminal/ui.rs`, `client/terminal/draw.rs` |
 //! | the conversation, the input line, strangers' text | `client/terminal/entries.rs`, `client/terminal/editor.rs`, `client/terminal/text.rs` |
 //! | secrets that are remembered | `client/keyring.rs` |
+//! | what a client with an id knows; in a file | `client/ids.rs`; `client/memory.rs` |
 //! | flags, how their values are written; the client's | `cli.rs`, `cli/values.rs`; `cli/client.rs` |
 //! | settings from file and environment, reading them anew | `cli/config.rs`, `cli/serve.rs`, `cli/logging.rs` |
 //! | the status command, completions, the manual | `cli/status.rs`, `cli/pages.rs` |

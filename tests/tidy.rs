@@ -23,7 +23,8 @@ const PURE: u8 = 2;
 
 /// What is as pure as the floors below on the client's: its machines, and the state of its screen. The simulator
 /// may drive the machines, as the client's own shells do.
-const MINDS: [&str; 10] = [
+const MINDS: [&str; 11] = [
+    "src/client/ids.rs",
     "src/client/machine.rs",
     "src/client/outbox.rs",
     "src/client/reply.rs",

@@ -37,6 +37,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use std::{fmt, thread};
@@ -45,8 +46,10 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::desk::Desk;
+use super::ids::Ids;
 use super::journey::{Journey, News, Over};
 use super::machine::Mode;
+use super::memory::Memory;
 use super::secret;
 use super::travel::{Listener, travel};
 
@@ -66,13 +69,36 @@ pub struct Settings {
     pub local_port: Option<u16>,
     /// How many connections in a row may fail or break before it is over; none: any number.
     pub retries: Option<u32>,
+    /// What a break may cost.
+    pub delivery: Delivery,
+}
+
+/// What a break may cost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// What existing clients have: at a break something may be lost or come twice.
+    #[default]
+    Plain,
+    /// Nothing: what is said is heard by all once and in order, and what is heard is heard once, whatever server it
+    /// goes to. Until this program ends.
+    Once,
+    /// The same, and what is needed for it is in this file, so that another run goes on. [`Connection::send`] returns
+    /// when what is said is on the disk; what was heard counts as heard when it waits to be received.
+    Kept(PathBuf),
 }
 
 impl Settings {
     /// An anonymous client that starts from one server and never gives up.
     pub fn at(host: &str, port: u16) -> Settings {
         let servers = vec![(host.to_owned(), port)];
-        Settings { servers, name: None, secret: None, local_port: None, retries: None }
+        Settings {
+            servers,
+            name: None,
+            secret: None,
+            local_port: None,
+            retries: None,
+            delivery: Delivery::Plain,
+        }
     }
 }
 
@@ -87,6 +113,8 @@ pub enum Error {
     Full,
     /// Nothing can be sent or received any more.
     Over(Over),
+    /// It is said, and could not be written to the file of [`Delivery::Kept`]; that is tried again.
+    Unkept(String),
     /// [`Connection::end`] was called; nothing more can be sent.
     Ended,
     /// The time was over before the logout was done. What was not written is lost.
@@ -100,6 +128,7 @@ impl fmt::Display for Error {
             Error::NoObject => write!(f, "an activity is a JSON object; put the value into one"),
             Error::Full => write!(f, "too much waits to be sent; try again when a server is reached"),
             Error::Over(over) => write!(f, "{over}"),
+            Error::Unkept(why) => write!(f, "it is said and not kept: {why}; make room on the disk"),
             Error::Ended => write!(f, "nothing more can be sent after the end; open another connection"),
             Error::Late => write!(f, "no logout in time; what was not sent is lost"),
         }
@@ -136,8 +165,24 @@ impl Connection {
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(|error| Error::Settings(format!("no random numbers: {error}")))?;
         let seed = u64::from_le_bytes(seed);
-        let journey = Journey::new(mode, settings.servers.iter().cloned(), settings.retries, seed);
-        let (desk, inbox) = (Arc::new(Desk::new(journey)), Arc::new(Inbox::default()));
+        let (memory, ids) = match &settings.delivery {
+            Delivery::Plain => (None, None),
+            Delivery::Once => {
+                let mut client = [0; 16];
+                getrandom::fill(&mut client)
+                    .map_err(|error| Error::Settings(format!("no random numbers: {error}")))?;
+                (None, Some(Ids::new(client)))
+            }
+            Delivery::Kept(path) => {
+                let (memory, ids) = Memory::open(path).map_err(Error::Settings)?;
+                (Some(memory), Some(ids))
+            }
+        };
+        let mut journey = Journey::new(mode, settings.servers.iter().cloned(), settings.retries, seed);
+        if let Some(ids) = ids {
+            journey.number(ids);
+        }
+        let (desk, inbox) = (Arc::new(Desk::new(journey, memory)), Arc::new(Inbox::default()));
         let (local_port, at, mut to) = (settings.local_port, desk.clone(), inbox.clone());
         thread::spawn(move || {
             let Ok(over) = travel(&at, local_port, &mut to);
@@ -159,10 +204,12 @@ impl Connection {
     /// waits too. It does not wait for the line to be heard: that is known when it comes back.
     ///
     /// # Errors
-    /// [`Error::Over`], [`Error::Ended`]. The line is not said.
+    /// [`Error::Over`], [`Error::Ended`]: the line is not said. [`Error::Unkept`]: it is.
     pub fn send(&self, line: &str) -> Result<(), Error> {
-        if self.desk.say(line) {
-            return Ok(());
+        match self.desk.say(line) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(error) => return Err(Error::Unkept(error.to_string())),
         }
         Err(self.inbox.lock().over.clone().map_or(Error::Ended, Error::Over))
     }

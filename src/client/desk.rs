@@ -3,7 +3,7 @@
 //! Invariant: `busy` is true exactly while bytes given out by the machine are in a write whose outcome
 //! it has not been told.
 
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 use super::journey::Journey;
+use super::memory::Memory;
 
 /// What is said may wait for the server up to this; then whoever says more waits.
 pub const WAITING_BYTES_MAX: usize = 1 << 20;
@@ -35,11 +36,13 @@ pub(super) struct Held {
     busy: bool,
     /// Nobody wants to hear or say more.
     left: bool,
+    /// Where a client with an id keeps what it knows.
+    memory: Option<Memory>,
 }
 
 impl Desk {
-    pub(super) fn new(journey: Journey) -> Desk {
-        let held = Held { journey, socket: None, writing: false, busy: false, left: false };
+    pub(super) fn new(journey: Journey, memory: Option<Memory>) -> Desk {
+        let held = Held { journey, socket: None, writing: false, busy: false, left: false, memory };
         Desk { held: Mutex::new(held), changed: Condvar::new(), start: Instant::now() }
     }
 
@@ -119,19 +122,28 @@ impl Desk {
         }
     }
 
+    /// Writes down what changed, if there is a memory.
+    pub(super) fn keep(&self) -> io::Result<()> {
+        self.lock().keep()
+    }
+
     /// Says one line when there is room for it; false when nothing more can be said.
-    pub(super) fn say(&self, line: &str) -> bool {
+    ///
+    /// # Errors
+    /// Those of the memory: it is said, and not written down.
+    pub(super) fn say(&self, line: &str) -> io::Result<bool> {
         let mut held = self.lock();
         while held.journey.waiting_bytes() >= WAITING_BYTES_MAX && !held.is_done() {
             held = self.changed.wait(held).expect("nobody panics at the desk");
         }
         if held.is_done() {
-            return false;
+            return Ok(false);
         }
         held.journey.say(line);
+        let kept = held.keep();
         drop(held);
         self.changed();
-        true
+        kept.map(|()| true)
     }
 
     /// Whoever says a line now has to wait.
@@ -189,6 +201,13 @@ impl Desk {
 }
 
 impl Held {
+    fn keep(&mut self) -> io::Result<()> {
+        match (self.memory.as_mut(), self.journey.ids_mut()) {
+            (Some(memory), Some(ids)) => memory.write(ids),
+            _ => Ok(()),
+        }
+    }
+
     fn is_done(&self) -> bool {
         self.left || self.journey.ended()
     }

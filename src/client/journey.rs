@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use super::ids::Ids;
 use super::machine::{Client, Closed, Event, Mode, REDIRECTS_MAX, STAY};
 use super::servers::Servers;
 use crate::base::rng::Rng;
@@ -43,6 +44,10 @@ pub enum News<'a> {
     Refused { command: String, info: String },
     /// Something that was sent is no valid message. The server closes; lines behind it may be lost.
     Invalid { info: String },
+    /// All messages up to this one are safe; only with an id.
+    Acknowledged { cseq: u64 },
+    /// Nothing that anybody has to know.
+    Quiet,
     /// A line that is none of the protocol, or not now. It was ignored and changed nothing.
     Ignored { why: &'static str },
     /// No connection, or not any more.
@@ -63,6 +68,8 @@ impl News<'_> {
             News::Refused { command, info } => News::Refused { command, info },
             News::Invalid { info } => News::Invalid { info },
             News::Ignored { why } => News::Ignored { why },
+            News::Acknowledged { cseq } => News::Acknowledged { cseq },
+            News::Quiet => News::Quiet,
             News::Lost { why } => News::Lost { why },
             News::Waiting { pause, host, port } => News::Waiting { pause, host, port },
         }
@@ -150,7 +157,7 @@ enum State {
 ///
 /// What a break may cost: a line that was wholly written is not said again, as nobody can know whether
 /// it arrived; one that was not is said again from its beginning. A registered user hears what it missed
-/// after the next login; an anonymous one does not.
+/// after the next login; an anonymous one does not. With [`Journey::number`] it costs nothing.
 pub struct Journey {
     client: Client,
     servers: Servers,
@@ -197,6 +204,17 @@ impl Journey {
             taken: None,
             redirected: false,
         }
+    }
+
+    /// From now on the client has an id: what it says is kept until it is safe, and what it hears it hears once.
+    /// To be called before anything else.
+    pub fn number(&mut self, ids: Ids) {
+        self.client.number(ids);
+    }
+
+    /// What a client with an id knows.
+    pub fn ids_mut(&mut self) -> Option<&mut Ids> {
+        self.client.ids_mut()
     }
 
     /// What to do now.
@@ -281,6 +299,8 @@ impl Journey {
                 self.refusals = 0;
                 self.taken = None;
                 self.servers.works();
+                let told = self.client.ids().map_or(Vec::new(), |ids| ids.servers().to_vec());
+                told.iter().for_each(|(host, port)| self.servers.learn(host, *port));
                 News::LoggedIn { info }
             }
             Event::Broadcast { activity } => News::Broadcast { activity: Cow::Borrowed(activity) },
@@ -300,6 +320,8 @@ impl Journey {
                 self.state = State::Told(Over::Circling);
                 News::Lost { why: format!("redirected more than {REDIRECTS_MAX} times in a row") }
             }
+            Event::Acknowledged { cseq } => News::Acknowledged { cseq },
+            Event::Announced | Event::Repeated => News::Quiet,
             Event::Malformed { why } => News::Ignored { why },
         }
     }
@@ -358,8 +380,8 @@ impl Journey {
                 self.servers.failed();
                 self.retry(now, over);
             }
-            // The line at fault was written and is not said again.
-            Over::Invalid { .. } if self.proven => self.retry(now, over),
+            // The line at fault was written and is not said again, unless it is numbered.
+            Over::Invalid { .. } if self.proven && self.client.ids().is_none() => self.retry(now, over),
             Over::Circling => {
                 self.servers.failed();
                 self.retry(now, over);

@@ -11,11 +11,13 @@
 
 pub mod connection;
 mod desk;
+pub mod ids;
 pub mod journey;
 pub mod keyring;
 mod lines;
 mod link;
 pub mod machine;
+pub mod memory;
 mod outbox;
 pub mod pipe;
 mod reply;
@@ -25,7 +27,7 @@ mod servers;
 pub mod terminal;
 mod travel;
 
-pub use connection::{Connection, Error, Settings};
+pub use connection::{Connection, Delivery, Error, Settings};
 pub use journey::{Journey, News, Over, Step};
 pub use keyring::Keyring;
 pub use machine::{Client, Closed, Event, Mode};

@@ -168,7 +168,7 @@ impl<'a, R: Read + Send + 'static, W: Write> Pipe<'a, R, W> {
         let journey = Journey::new(mode, [(options.host.clone(), options.port)], Some(0), 0);
         Ok(Pipe {
             options,
-            desk: Arc::new(Desk::new(journey)),
+            desk: Arc::new(Desk::new(journey, None)),
             input: Some(input).filter(|_| !options.listen),
             output: BufWriter::with_capacity(OUTPUT_BYTES, output),
             left: options.count,
@@ -259,6 +259,7 @@ impl<R: Read + Send + 'static, W: Write> Listener for Pipe<'_, R, W> {
             News::Redirected { host, port } => log::info!("redirected to {host} port {port}"),
             News::Ignored { why } => log::warn!("ignored a line from the server: {why}"),
             // The end of the journey says so.
+            News::Acknowledged { .. } | News::Quiet => {}
             News::Refused { .. } | News::Invalid { .. } | News::Lost { .. } | News::Waiting { .. } => {}
         }
         Ok(())
@@ -275,7 +276,7 @@ impl<R: Read + Send + 'static, W: Write> Listener for Pipe<'_, R, W> {
 
 /// The input's thread: says line after line, and ends the session at the end of input.
 fn read_input(desk: &Desk, mut input: impl Read, spoiled: &Mutex<Option<String>>) {
-    let say = |line: &[u8]| desk.say(&String::from_utf8_lossy(line));
+    let say = |line: &[u8]| desk.say(&String::from_utf8_lossy(line)).is_ok_and(|said| said);
     let mut lines = Lines::new(LINE_BYTES_MAX);
     let read = loop {
         while let Some(line) = lines.take() {

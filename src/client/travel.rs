@@ -130,7 +130,13 @@ fn read_link<L: Listener>(desk: &Desk, mut socket: &TcpStream, listener: &mut L)
             if !matches!(news, News::Broadcast { .. }) {
                 desk.changed();
             }
-            listener.hear(news)?;
+            if !matches!(news, News::Quiet) {
+                listener.hear(news)?;
+            }
+            // What is told counts as heard.
+            if let Err(error) = desk.keep() {
+                log::error!("the memory takes nothing: {error}");
+            }
             if told {
                 return Ok(End::Told);
             }

@@ -20,6 +20,7 @@ mod kept;
 mod moves;
 mod names;
 mod network;
+mod once;
 mod pages;
 mod partition;
 mod program;

@@ -166,7 +166,9 @@ fn a_talk_on_a_screen_goes_on_when_its_server_dies() {
         assert_eq!(bob.hear_activity().0, json!({ "message": format!("number {n}") }));
     }
     assert_eq!(bob.hear_activity(), (json!({ "message": "back again" }), "ann".to_owned()));
-    // The talk is whole and in order; what was said just before the death may be there twice.
+    for once in ["hello ␛[2J ann", "hi bob", "back again"] {
+        assert_eq!(screen.matches(once).count(), 1, "{screen}");
+    }
     let marks = ["✓ann: hi bob", "the server closed", "logged in as user ann", "bob: number 0", "✓ann: back"];
     let mut at = 0;
     for mark in marks {

@@ -23,11 +23,13 @@ const NAME_COLUMNS: usize = 24;
 pub(super) enum Tick {
     /// Another's.
     None,
-    /// Said, and not known to be heard.
+    /// Said, and not acknowledged.
     Waiting,
-    /// It came back: everybody hears it.
+    /// Acknowledged: everybody hears it, and it comes back yet.
+    Safe,
+    /// It came back.
     Heard,
-    /// Its connection broke, and later ones came back: nobody may have heard it.
+    /// Neither, though later ones came back, or too many wait.
     Doubtful,
 }
 
@@ -57,10 +59,10 @@ impl Entry {
                 let (sign, style) = match tick {
                     Tick::None => (" ", Style::new()),
                     Tick::Waiting => ("…", dim),
-                    Tick::Heard => ("✓", Style::new().fg(Color::Green)),
+                    Tick::Safe | Tick::Heard => ("✓", Style::new().fg(Color::Green)),
                     Tick::Doubtful => ("?", Style::new().fg(Color::Red)),
                 };
-                let body = if *tick == Tick::Waiting { dim } else { Style::new() };
+                let body = if matches!(tick, Tick::Waiting | Tick::Safe) { dim } else { Style::new() };
                 let mut name = fit(who, NAME_COLUMNS).to_owned();
                 if name.len() < who.len() {
                     name.push('…');
@@ -104,11 +106,13 @@ fn color(name: &str) -> Color {
 /// A line of an entry: the entry's number since the beginning, and which of its lines.
 type Place = (u64, usize);
 
-/// The conversation. Behind what is settled come the own messages that nobody is known to have heard.
+/// The conversation. Behind what is settled come the own messages that did not come back yet.
 #[derive(Default)]
 pub(super) struct Entries {
     settled: VecDeque<Entry>,
     waiting: VecDeque<Entry>,
+    /// Own messages that came before those.
+    said: u64,
     bytes: usize,
     /// The number of the first that is kept.
     first: u64,
@@ -161,16 +165,28 @@ impl Entries {
 
     fn settle(&mut self, now: Tick) {
         if let Some(mut entry) = self.waiting.pop_front() {
+            self.said += 1;
             if let Entry::Message { tick, .. } = &mut entry {
-                *tick = now;
+                *tick = if *tick == Tick::Safe { Tick::Heard } else { now };
             }
             self.push(entry);
         }
     }
 
-    /// Own messages that nobody is known to have heard.
+    /// The first so many own messages are safe.
+    pub(super) fn safe(&mut self, count: u64) {
+        let fresh = count.saturating_sub(self.said).min(self.waiting.len() as u64);
+        for entry in self.waiting.iter_mut().take(fresh as usize) {
+            if let Entry::Message { tick, .. } = entry {
+                *tick = Tick::Safe;
+            }
+        }
+    }
+
+    /// Own messages that are not acknowledged and did not come back.
     pub(super) fn unheard(&self) -> usize {
-        self.waiting.len()
+        let waits = |entry: &&Entry| matches!(entry, Entry::Message { tick: Tick::Waiting, .. });
+        self.waiting.iter().filter(waits).count()
     }
 
     /// How many entries are below what is in view.
@@ -366,7 +382,9 @@ mod tests {
         assert_eq!(view(&entries, 9, 40), ["another", "…me: one", "…me: two", "…me: three"]);
         assert!(entries.heard("12:00", "two"));
         assert!(!entries.heard("12:00", "one"));
-        assert_eq!(view(&entries, 9, 40), ["another", "?me: one", "✓me: two", "…me: three"]);
         assert_eq!(entries.unheard(), 1);
+        entries.safe(3);
+        assert_eq!(view(&entries, 9, 40), ["another", "?me: one", "✓me: two", "✓me: three"]);
+        assert_eq!(entries.unheard(), 0);
     }
 }

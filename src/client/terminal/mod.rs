@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 use self::screen::Screen;
 use self::ui::{Act, Link, Ui};
-use super::connection::{Connection, Error, Settings};
+use super::connection::{Connection, Delivery, Error, Settings};
 use super::journey::{News, Over};
 use super::machine::ANONYMOUS;
 use super::pipe::{Exit, Options, tell};
@@ -74,6 +74,7 @@ pub fn run(options: &Options) -> Exit {
         name: options.name.clone(),
         secret,
         local_port: options.local_port,
+        delivery: Delivery::Once,
         ..Settings::at(&options.host, options.port)
     };
     settings.servers.extend(options.others.iter().cloned());
@@ -108,7 +109,7 @@ pub fn run(options: &Options) -> Exit {
         }
     };
     if unheard > 0 && exit == Exit::Done {
-        tell(&format!("left before {unheard} of the own messages came back; they may not have been heard"));
+        tell(&format!("left before {unheard} of the own messages were acknowledged; they may not be heard"));
     }
     exit
 }

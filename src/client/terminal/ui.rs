@@ -21,7 +21,7 @@ owed what comes.\n\
 PageUp, PageDown, Ctrl-Home, Ctrl-End, Esc: scroll, by screens, to the beginning, to the end.\n\
 Up, Down: lines said before. Left, Right, Home, End, Ctrl-A, Ctrl-E; by words: Ctrl-Left, Ctrl-Right. Erase: \
 Ctrl-W a word, Ctrl-U all before, Ctrl-K all behind.\n\
-Signs: … on its way, ✓ came back, so everybody hears it, ? its connection broke, perhaps nobody heard it.";
+Signs: … on its way, ✓ everybody hears it, ? not known.";
 
 /// What the shell is to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -110,6 +110,8 @@ impl Ui {
             News::Refused { info, .. } => self.note(clock, &format!("refused: {info}")),
             News::Invalid { info } => self.note(clock, &format!("the server refused a message: {info}")),
             News::Ignored { why } => self.note(clock, &format!("ignored a line from the server: {why}")),
+            News::Acknowledged { cseq } => self.entries.safe(cseq),
+            News::Quiet => {}
             News::Lost { why } => {
                 if !std::mem::replace(&mut self.lost, true) {
                     self.note(clock, &why);

@@ -96,6 +96,8 @@ fn a_talk_is_shown_with_names_times_and_ticks() {
         ]
     );
     assert_eq!(cursor, (6, 7));
+    stage.hear(News::Acknowledged { cseq: 2 });
+    assert_eq!(stage.screen(50, 8).0[5], "12:01✓bob: {\"n\":1,\"type\":\"Note\"}");
     let activity = r#"{"type": "Note", "n": 1,"authenticated_user":"bob"}"#;
     stage.hear(News::Broadcast { activity: activity.into() });
     assert_eq!(stage.screen(50, 8).0[5], "12:00✓bob: {\"n\":1,\"type\":\"Note\"}");
