@@ -4,6 +4,7 @@
 //! their long forms before clap sees them.
 
 mod bench;
+mod client;
 mod config;
 mod group;
 mod logging;
@@ -15,6 +16,7 @@ pub(crate) mod status;
 mod values;
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,7 +26,6 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use zeroize::Zeroizing;
 
 use crate::base::limits::{LINE_BYTES_MAX, LINE_BYTES_MIN, Limits};
-use crate::client;
 use crate::demo;
 use crate::server::secret::{DATA_DIR, Source};
 use crate::server::{Bind, Keep, Options};
@@ -52,8 +53,8 @@ enum Command {
     #[command(after_help = SERVER_HELP)]
     Server(Box<ServerArgs>),
     /// Talk and listen: each line of input is said to everybody, each line heard is printed
-    #[command(after_help = CLIENT_HELP)]
-    Client(ClientArgs),
+    #[command(after_help = client::HELP)]
+    Client(client::ClientArgs),
     /// Show how a server and its network stand
     #[command(after_help = status::HELP)]
     Status(status::StatusArgs),
@@ -93,17 +94,6 @@ takes --drain at most, and lose nothing; so a network is restarted one server af
 server clients get what they are owed, for at most 2 s, and are closed. A second signal stops it at once.
 
 Exit codes: 0 stopped by a signal, 1 could not start, 2 wrong command line.";
-
-const CLIENT_HELP: &str = "\
-A line of input that is a JSON object is said as it is; any other text becomes {\"message\": text}. Each \
-activity heard, one's own too, is one line of JSON on standard output. At the end of input the client logs \
-out, prints what it is still owed, and ends.
-
-With -u alone the name is registered with a secret made here, which is shown once on standard error; with -u \
-and -s it logs in; with neither it is anonymous. The flags -rh, -rp and -lp may be written with one dash.
-
-Exit codes: 0 all was said and heard; 1 no connection, or it was lost; 2 wrong command line; 3 name or secret \
-refused; 4 a message refused, or input that cannot be read; 5 the output cannot be written.";
 
 const DEMO_HELP: &str = "\
 It takes about 12 s, on free ports of this machine and a temporary folder, and leaves nothing behind, also when it is \
@@ -236,31 +226,6 @@ struct ServerArgs {
     print_config: bool,
 }
 
-#[derive(Debug, Args)]
-struct ClientArgs {
-    /// The server's host name or address [-rh]
-    #[arg(long, alias = "rh", value_name = "HOST", default_value = "localhost")]
-    remote_host: String,
-    /// The server's port [-rp]
-    #[arg(long, alias = "rp", value_name = "PORT", default_value_t = PORT, value_parser = clap::value_parser!(u16).range(1..))]
-    remote_port: u16,
-    /// User name
-    #[arg(short, long, value_name = "NAME")]
-    username: Option<String>,
-    /// The secret the name was registered with
-    #[arg(short, long, value_name = "SECRET", requires = "username")]
-    secret: Option<String>,
-    /// Port to connect from [-lp]
-    #[arg(long, alias = "lp", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    local_port: Option<u16>,
-    /// Only listen: standard input is not read, and its end does not end the client
-    #[arg(long)]
-    listen: bool,
-    /// End after so many activities were heard
-    #[arg(long, value_name = "N")]
-    count: Option<u64>,
-}
-
 /// Runs the program and says how it ended.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = old_flags(args);
@@ -274,9 +239,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     // Whole networks log more than anybody reads.
     logging::start(if matches!(cli.command, Command::Sim(_)) { "off" } else { "info" });
+    if matches!(&cli.command, Command::Client(args) if args.on_screen() && std::io::stderr().is_terminal()) {
+        // A log would write over the screen.
+        logging::set(log::LevelFilter::Off);
+    }
     match cli.command {
         Command::Server(given) => serve::run(&args, &given),
-        Command::Client(args) => client(args),
+        Command::Client(args) => client::run(args),
         Command::Status(args) => status::run(&args),
         Command::Demo => demo::run(),
         Command::Bench(args) => bench::run(&args),
@@ -380,19 +349,6 @@ impl ServerArgs {
             limits,
         })
     }
-}
-
-fn client(args: ClientArgs) -> ExitCode {
-    let options = client::Options {
-        host: args.remote_host,
-        port: args.remote_port,
-        name: args.username,
-        secret: args.secret,
-        local_port: args.local_port,
-        listen: args.listen,
-        count: args.count,
-    };
-    client::run(&options, std::io::stdin(), std::io::stdout()).into()
 }
 
 #[cfg(test)]

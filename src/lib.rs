@@ -39,7 +39,7 @@
 //! | 1 | [`wire`] | bytes ↔ messages | keep state, decide |
 //! | 2 | [`node`] | the whole mind of a server | touch the world, fail |
 //! | 3 | [`store`] | journal and records on disk | know a message or a client |
-//! | 4 | [`server`], [`sim`], [`client`] | shells: every system call, or none at all | decide |
+//! | 4 | [`server`], [`sim`], [`client`] | shells: every system call, or none at all; the client's machines | decide, but for those |
 //! | 5 | [`load`], [`demo`], [`cli`], [`fuzz`] | load and what comes of it; the demonstration; the command line; what the fuzzer runs | |
 //!
 //! ## Lexicon
@@ -88,19 +88,21 @@
 //! | splitting lines | `wire/line.rs` |
 //! | frames between servers, what they say | `wire/frame.rs`, `wire/peer.rs`, `wire/registration.rs` |
 //! | what a shell and a node say to each other | `node/contract.rs` |
-//! | REGISTER, LOGIN, LOGOUT, ACTIVITY_MESSAGE | `node/session.rs` |
-//! | who is written to, and what | `node/delivery.rs` |
+//! | REGISTER, LOGIN, LOGOUT; ACTIVITY_MESSAGE | `node/session.rs`; `node/saying.rs` |
+//! | who is written to, and what | `node/delivery.rs`, `node/answers.rs`, `node/hidden.rs` |
 //! | closing, what stays owed | `node/ending.rs` |
 //! | a server stops: its clients are sent to others | `node/draining.rs` |
 //! | how load is shared: the sums, what others said, who is sent on | `node/balance.rs`, `node/books.rs`, `node/spread.rs` |
 //! | full networks start servers, which end when they are not needed | `node/scale.rs`, `server/spawn.rs` |
+//! | several servers of a machine as one | `server/group.rs` |
 //! | links to servers, signs of life | `node/mesh.rs`, `node/peer.rs`, `node/membership.rs` |
 //! | messages of all servers: held, exposed, applied | `node/relay.rs`, `node/stream.rs`, `node/exchange.rs` |
 //! | what is missing is asked for | `node/fetching.rs` |
+//! | clients with ids: what was said, shown, acknowledged | `node/ids.rs`, `wire/ids.rs`, `base/seen.rs` |
 //! | a login, on all servers | `node/claims.rs`, `node/plan.rs`, `node/answering.rs` |
 //! | what servers keep of each other's sessions | `node/names.rs`, `node/replica.rs`, `node/late.rs`, `node/frontier.rs` |
 //! | bugs on purpose | `node/mutation.rs` |
-//! | what outlives the node, before which answer | `node/keeping.rs`, `base/row.rs` |
+//! | what outlives the node, before which answer | `node/keeping.rs`, `node/restoring.rs`, `base/row.rs` |
 //! | readers that go on from disk | `node/behind.rs` |
 //! | unacknowledged bytes → what is owed | `node/sent.rs` |
 //! | who gets a name, on all servers | `node/registration.rs`, `node/contest.rs`, `node/asking.rs` |
@@ -128,14 +130,20 @@
 //! | a node without sockets, for tests | `sim/mod.rs` |
 //! | whole networks in virtual time: what a seed is, the run, the ways, the servers, their disks | `sim/swarm.rs`, `sim/cluster.rs`, `sim/network.rs`, `sim/host.rs`, `sim/turn.rs`, `sim/links.rs`, `sim/pipe.rs`, `sim/disk.rs` |
 //! | what their clients do, what goes wrong | `sim/user.rs`, `sim/conversation.rs`, `sim/workload.rs`, `sim/faults.rs`, `sim/schedule.rs`, `sim/drain.rs` |
-//! | what they must hear, and what a fault excuses | `sim/ledger.rs`, `sim/hearing.rs`, `sim/judge.rs`, `sim/promises.rs`, `sim/names.rs`, `sim/balance.rs`, `sim/spawn.rs`, `sim/excuses.rs` |
+//! | what they must hear, and what a fault excuses | `sim/ledger.rs`, `sim/hearing.rs`, `sim/ids.rs`, `sim/judge.rs`, `sim/promises.rs`, `sim/names.rs`, `sim/balance.rs`, `sim/spawn.rs`, `sim/excuses.rs` |
 //! | what the fuzzer runs | `fuzz/client_line.rs`, `fuzz/line_splitting.rs`, `fuzz/session.rs`, `fuzz/handshake.rs`, `fuzz/peer_frames.rs`, `fuzz/journal.rs` |
-//! | the client | `client/machine.rs`, `client/pipe.rs` |
+//! | one connection of a client; from server to server, and when | `client/machine.rs`; `client/journey.rs`, `client/servers.rs` |
+//! | its threads | `client/desk.rs`, `client/travel.rs` |
+//! | a client for other programs; on a pipe | `client/connection.rs`; `client/pipe.rs` |
+//! | on a terminal: the shell; the screen's state, its cells | `client/terminal/mod.rs`, `client/terminal/screen.rs`; `client/terminal/ui.rs`, `client/terminal/draw.rs` |
+//! | the conversation, the input line, strangers' text | `client/terminal/entries.rs`, `client/terminal/editor.rs`, `client/terminal/text.rs` |
+//! | secrets that are remembered | `client/keyring.rs` |
+//! | what a client with an id knows; in a file | `client/ids.rs`; `client/memory.rs` |
 //! | load: many clients, what they read, how they end | `load/fleet.rs`, `load/hearing.rs`, `load/ending.rs` |
 //! | load: what a message carries, what is lost, repeated or late | `load/stamp.rs`, `load/tally.rs` |
 //! | load: processes, their phases, what they found; its bounds | `load/conductor.rs`, `load/generator.rs`, `load/report.rs`, `load/limits.rs` |
 //! | the demonstration | `demo/mod.rs`, `demo/network.rs`, `demo/picture.rs` |
-//! | flags, how their values are written, one server started by another | `cli.rs`, `cli/values.rs`, `cli/spawn.rs` |
+//! | flags, how their values are written; the client's; one server started by another; a group | `cli.rs`, `cli/values.rs`; `cli/client.rs`; `cli/spawn.rs`; `cli/group.rs` |
 //! | settings from file and environment, reading them anew | `cli/config.rs`, `cli/serve.rs`, `cli/logging.rs` |
 //! | the status and bench commands, completions, the manual | `cli/status.rs`, `cli/bench.rs`, `cli/pages.rs` |
 

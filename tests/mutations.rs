@@ -28,6 +28,8 @@ fn classes(mutation: Mutation) -> Vec<Class> {
         Mutation::LocalGenerations => vec![Pause, Move, Break],
         Mutation::WrongWinner => vec![Part, Rivals],
         // Who broke off without a LOGOUT before begins where that session stood, and so lacks nothing.
+        Mutation::RepeatsShown | Mutation::GapsIgnored => vec![Cut, Break, Ids],
+        Mutation::AckedAtOnce => vec![Kill, Busy, Ids],
         Mutation::LateAnswersIgnored => vec![Part, Break, Logout],
     }
 }

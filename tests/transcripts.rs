@@ -38,6 +38,7 @@ transcripts! {
     patience: a_server_waits_so_long_and_not_longer,
     owed: a_broken_session_is_owed_what_it_missed,
     logout: a_logout_ends_what_is_owed,
+    ids: a_client_with_an_id_is_heard_once_and_hears_once,
     closing: every_close_gives_what_is_owed_first,
 }
 

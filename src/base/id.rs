@@ -86,6 +86,23 @@ impl From<ServerId> for String {
     }
 }
 
+/// One client that numbers what it says, as everybody sees it: the first 16 bytes of SHA-256 of its name and
+/// the secret id that it says to servers. In text it is 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId(pub [u8; 16]);
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&digits(&self.0))
+    }
+}
+
+impl fmt::Debug for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&digits(&self.0[..4]))
+    }
+}
+
 /// Bytes as hexadecimal digits, twice as many.
 pub fn digits(bytes: &[u8]) -> String {
     let digit = |n: u8| char::from(b"0123456789abcdef"[usize::from(n)]);

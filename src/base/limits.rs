@@ -279,6 +279,13 @@ pub const FRONTIER: Duration = Duration::from_millis(240);
 /// How long a client's kernel has to confirm before its session is named there as behind: nearly all have
 /// a shorter way.
 pub const FRONTIER_LAG: Duration = Duration::from_millis(50);
+/// Clients with ids whose numbers a server remembers, some 150 bytes each. Above it the eighth of them that spoke
+/// longest ago is forgotten: what those have not seen confirmed may be shown twice.
+pub const CLIENTS_MAX: usize = 65_536;
+/// Streams that a client's position may name: 32 KiB of a LOGIN.
+pub const AT_MAX: usize = 1_024;
+/// Runs of one stream that a NEXT names, 10 KiB; the next broadcasts have their own.
+pub const NEXT_RUNS: usize = 256;
 /// How long a message waits for what its sender said before on another server.
 pub const PREV_WAIT: Duration = Duration::from_secs(2);
 /// Bytes of one stream that wait for such; above it they are applied all the same.

@@ -7,6 +7,7 @@ pub mod limits;
 pub mod ring;
 pub mod rng;
 pub mod row;
+pub mod seen;
 pub mod spans;
 pub mod time;
 pub mod vector;

@@ -74,3 +74,13 @@ pub fn place(text: &str) -> Result<SocketAddr, String> {
         }),
     }
 }
+
+/// A server: a host name or address, and a port.
+pub fn server_at(text: &str) -> Result<(String, u16), String> {
+    let parts = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+    let bare = |host: &str| host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    match parts.map(|(host, port)| (bare(host), port)) {
+        Some((host, port)) if !host.is_empty() && port > 0 => Ok((host, port)),
+        _ => Err("it is a host and a port, as localhost:3780 or [::1]:3780".to_owned()),
+    }
+}

@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
+use super::ids::{Heard, Ids};
 use super::outbox::Outbox;
 use super::reply::Reply;
 
@@ -54,6 +55,12 @@ pub enum Event<'a> {
     Refused { command: String, info: String },
     /// Something that was sent is no valid message. Nothing more is sent.
     Invalid { info: String },
+    /// All messages up to this number are safe; only with [`Client::with_ids`].
+    Acknowledged { cseq: u64 },
+    /// What comes next is known now; only with [`Client::with_ids`].
+    Announced,
+    /// A broadcast that was heard before; only with [`Client::with_ids`].
+    Repeated,
     /// The servers redirect in circles: one more than [`REDIRECTS_MAX`]. Nothing more is sent.
     Circling,
     /// No line of the protocol, or not now. It was ignored and changed nothing.
@@ -102,12 +109,16 @@ pub struct Client {
     hello: Outbox,
     /// Activities, then LOGOUT; held back until LOGIN_SUCCESS.
     said: Outbox,
-    /// An ACTIVITY_MESSAGE up to its activity; the same for all of them.
+    /// An ACTIVITY_MESSAGE up to its activity or its number; the same for all of them.
     opening: Zeroizing<Vec<u8>>,
     /// No more is said: LOGOUT is in `said` or was written.
     ended: bool,
     /// Redirects since the client last stayed.
     redirects: u32,
+    /// It numbers what it says: then nothing is lost, repeated or swapped, whatever breaks.
+    ids: Option<Box<Ids>>,
+    /// Then it said LOGOUT on this connection.
+    logs_out: bool,
 }
 
 impl Client {
@@ -116,9 +127,19 @@ impl Client {
         let mut opening = Zeroizing::new(Vec::new());
         opening.extend_from_slice(br#"{"command":"ACTIVITY_MESSAGE","#);
         opening.extend_from_slice(identity(&mode).as_bytes());
-        opening.extend_from_slice(br#","activity":"#);
+        opening.push(b',');
         let (hello, said) = (Outbox::default(), Outbox::default());
-        Client { mode, state: State::Away, hello, said, opening, ended: false, redirects: 0 }
+        Client {
+            mode,
+            state: State::Away,
+            hello,
+            said,
+            opening,
+            ended: false,
+            redirects: 0,
+            ids: None,
+            logs_out: false,
+        }
     }
 
     /// A new connection stands. It begins with REGISTER or LOGIN; a line that was only partly written
@@ -126,7 +147,12 @@ impl Client {
     pub fn connected(&mut self) {
         self.hello = Outbox::default();
         self.said.rewind();
-        if self.ended && self.said.unsent().is_empty() {
+        if let Some(ids) = self.ids.as_mut() {
+            // What is said again hangs on what the server says that it knows.
+            ids.connected();
+            self.logs_out = false;
+            self.said = Outbox::default();
+        } else if self.ended && self.said.unsent().is_empty() {
             // LOGOUT went to a server that had already sent us on, where it means no more than EOF.
             self.push_logout();
         }
@@ -149,18 +175,33 @@ impl Client {
             // Between the tokens of an object a line end is a blank; inside a string there is none.
             let object =
                 if object.contains('\n') { object.replace('\n', " ").into() } else { Cow::from(object) };
-            self.said.push(&[&self.opening, object.as_bytes(), b"}"]);
+            self.push_said(&object);
         } else {
             let text = quoted(line.trim_end_matches(['\r', '\n']));
-            self.said.push(&[&self.opening, br#"{"message":"#, text.as_bytes(), b"}}"]);
+            self.push_said(&format!(r#"{{"message":{text}}}"#));
         }
     }
 
-    /// Nobody has more to say: LOGOUT follows what was said.
+    fn push_said(&mut self, activity: &str) {
+        match self.ids.as_mut() {
+            None => self.said.push(&[&self.opening, br#""activity":"#, activity.as_bytes(), b"}"]),
+            Some(ids) => {
+                let cseq = ids.say(activity);
+                if let State::Online { .. } = self.state {
+                    self.push_numbered(cseq, activity);
+                }
+            }
+        }
+    }
+
+    /// Nobody has more to say: LOGOUT follows what was said, with an id when all of it is safe.
     pub fn end(&mut self) {
         if !self.ended {
             self.ended = true;
-            self.push_logout();
+            if self.ids.is_none() {
+                self.push_logout();
+            }
+            self.end_when_safe();
         }
     }
 
@@ -172,6 +213,8 @@ impl Client {
             "REGISTER_SUCCESS" => self.on_registered(&reply),
             "LOGIN_SUCCESS" => self.on_logged_in(now, &reply),
             "REDIRECT" => self.on_redirect(now, &reply),
+            "MESSAGE_ACK" if self.ids.is_some() => self.on_ack(&reply),
+            "NEXT" if self.ids.is_some() => self.on_next(&reply),
             "REGISTER_FAILED" | "LOGIN_FAILED" | "AUTHENTICATION_FAIL" => self.on_refused(&reply),
             "INVALID_MESSAGE" => self.on_invalid(&reply),
             _ => Event::Malformed { why: "not a command for a client" },
@@ -211,14 +254,28 @@ impl Client {
         self.ended
     }
 
+    /// REGISTER was sent on this connection and not answered.
+    pub fn registering(&self) -> bool {
+        self.state == State::Registering
+    }
+
+    /// A REGISTER whose answer was lost may have been heard: from now on it logs in.
+    pub fn assume_registered(&mut self) {
+        self.mode = match std::mem::replace(&mut self.mode, Mode::Anonymous) {
+            Mode::Register { name, secret } => Mode::Login { name, secret },
+            other => other,
+        };
+    }
+
     /// Bytes of lines said and not written, for whoever must not let them pile up.
     pub fn waiting_bytes(&self) -> usize {
-        self.said.unsent().len()
+        self.ids.as_ref().map_or(self.said.unsent().len(), |ids| ids.unsafe_bytes())
     }
 
     /// The connection is at its end; nothing more comes from it.
     pub fn closed(&mut self) -> Closed {
-        let logged_out = self.ended && self.said.unsent().is_empty();
+        let is_safe = self.ids.as_ref().is_none_or(|ids| ids.acked() == ids.said());
+        let logged_out = self.ended && self.said.unsent().is_empty() && is_safe;
         match std::mem::replace(&mut self.state, State::Away) {
             State::Moving { .. } => Closed::Moved,
             State::Online { .. } if logged_out => Closed::LoggedOut,
@@ -234,17 +291,18 @@ impl Client {
         if let State::Online { heard, .. } = &mut self.state {
             *heard = true;
         }
-        Event::Broadcast { activity }
+        match self.ids.as_mut().map_or(Heard::New, |ids| ids.hear(reply.id())) {
+            Heard::New => Event::Broadcast { activity },
+            Heard::Repeat => Event::Repeated,
+            Heard::Unnamed => Event::Malformed { why: "a broadcast without a NEXT" },
+        }
     }
 
     fn on_registered<'a>(&mut self, reply: &Reply<'a>) -> Event<'a> {
         if self.state != State::Registering {
             return Event::Malformed { why: "REGISTER_SUCCESS without REGISTER" };
         }
-        self.mode = match std::mem::replace(&mut self.mode, Mode::Anonymous) {
-            Mode::Register { name, secret } => Mode::Login { name, secret },
-            other => other,
-        };
+        self.assume_registered();
         self.push_hello("LOGIN");
         self.state = State::LoggingIn;
         Event::Registered { info: reply.info() }
@@ -254,7 +312,12 @@ impl Client {
         if self.state != State::LoggingIn {
             return Event::Malformed { why: "LOGIN_SUCCESS without LOGIN" };
         }
+        if !self.say_again(reply.ext.map_or("", RawValue::get)) {
+            self.state = State::Over;
+            return Event::Invalid { info: "this server knows no clients with ids".to_owned() };
+        }
         self.state = State::Online { since: now, heard: false };
+        self.end_when_safe();
         Event::LoggedIn { info: reply.info() }
     }
 
@@ -288,7 +351,10 @@ impl Client {
 
     fn push_hello(&mut self, command: &str) {
         let identity = identity(&self.mode);
-        self.hello.push(&[br#"{"command":""#, command.as_bytes(), br#"","#, identity.as_bytes(), b"}"]);
+        let ext = self.ids.as_ref().map_or(String::new(), |ids| ids.ext());
+        let parts =
+            [br#"{"command":""#, command.as_bytes(), br#"","#, identity.as_bytes(), ext.as_bytes(), b"}"];
+        self.hello.push(&parts);
     }
 
     fn push_logout(&mut self) {
@@ -321,5 +387,6 @@ fn object(line: &str) -> Option<&str> {
     serde_json::from_str::<&RawValue>(line).ok().map(RawValue::get)
 }
 
+mod numbered;
 #[cfg(test)]
 mod tests;

@@ -7,21 +7,25 @@
 //! Invariant: at most [`WAITING_BYTES_MAX`] and one line of input wait for the server; the rest stays
 //! in the pipe, where its writer feels it.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use self::journey::Journey;
-use super::machine::{ANONYMOUS, Mode};
+use super::desk::Desk;
+pub use super::desk::WAITING_BYTES_MAX;
+use super::journey::{Journey, News, Over};
+use super::keyring::Keyring;
+use super::lines::{LINE_BYTES_MAX, Lines};
+use super::machine::{DRAIN, Mode};
+use super::secret;
+use super::travel::{Listener, travel};
 
-mod desk;
-mod journey;
-
-/// Input that may wait to be written to the server before no more of it is read.
-pub const WAITING_BYTES_MAX: usize = 1 << 20;
-/// Characters of a generated secret, of 5 bits each, as existing clients make them.
-const SECRET_CHARS: usize = 26;
+/// Output gathered before it is written; it is also written whenever the client would wait.
+const OUTPUT_BYTES: usize = 64 << 10;
 
 /// What the command line says.
 #[derive(Clone, Default)]
@@ -30,6 +34,8 @@ pub struct Options {
     pub host: String,
     /// The server's port.
     pub port: u16,
+    /// Other servers, which a client on a terminal tries when that one is not there. A pipe does not.
+    pub others: Vec<(String, u16)>,
     /// Nobody or `anonymous`, without a secret: anonymous.
     pub name: Option<String>,
     /// With a name: login. A name without one is registered, with a secret made here.
@@ -41,6 +47,43 @@ pub struct Options {
     pub listen: bool,
     /// Log out after printing that many broadcasts, if the end of input does not come first.
     pub count: Option<u64>,
+    /// Where secrets made here are remembered, and looked for when a name comes without one.
+    pub keys: Option<Keyring>,
+}
+
+impl Options {
+    /// The secret that was given, or else the one that is remembered; true with the latter.
+    ///
+    /// # Errors
+    /// A sentence: what is remembered cannot be read.
+    pub(super) fn secret(&self) -> Result<(Option<Zeroizing<String>>, bool), String> {
+        let given = self.secret.clone().map(Zeroizing::new);
+        let (None, Some(name), Some(keys)) = (&given, &self.name, &self.keys) else {
+            return Ok((given, false));
+        };
+        let found = keys.find(&self.host, self.port, name)?;
+        let is_kept = found.is_some();
+        Ok((found, is_kept))
+    }
+
+    /// Remembers a secret that was made here, and gives the words to tell it.
+    pub(super) fn keep(&self, name: &str, secret: &str) -> String {
+        let told = format!("registered as {name}, secret {secret}; log in again with -u {name} -s {secret}");
+        match self.keys.as_ref().map(|keys| keys.keep(&self.host, self.port, name, secret).map(|()| keys)) {
+            None => told,
+            Some(Ok(keys)) => format!("{told}, or without -s here: {} has it", keys.file().display()),
+            Some(Err(why)) => format!("{told}. It is not remembered: {why}"),
+        }
+    }
+
+    /// What to do if the remembered secret is refused.
+    pub(super) fn kept_where(&self) -> String {
+        let Some(keys) = &self.keys else { return String::new() };
+        format!(
+            "; the secret was that of {}: give another, or take its line out there",
+            keys.file().display()
+        )
+    }
 }
 
 /// How a run ended. Scripts rely on the numbers.
@@ -60,6 +103,18 @@ pub enum Exit {
     Output = 5,
 }
 
+impl Exit {
+    /// That of a journey that ended so.
+    pub(super) fn of(over: &Over) -> Exit {
+        match over {
+            Over::LoggedOut => Exit::Done,
+            Over::Refused { .. } => Exit::Refused,
+            Over::Invalid { .. } => Exit::Invalid,
+            Over::Circling | Over::Lost { .. } | Over::Unreached { .. } => Exit::ConnectionFailed,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
         ExitCode::from(exit as u8)
@@ -73,7 +128,7 @@ struct Stop(Exit, String);
 ///
 /// A thread that waits in `input.read` is left behind, to end with its next line or the process.
 pub fn run(options: &Options, input: impl Read + Send + 'static, output: impl Write) -> Exit {
-    match mode(options).and_then(|(mode, fresh)| Journey::new(options, mode, fresh, output).run(input)) {
+    match Pipe::new(options, input, output).and_then(Pipe::run) {
         Ok(()) => Exit::Done,
         Err(Stop(exit, why)) => {
             tell(&why);
@@ -82,38 +137,167 @@ pub fn run(options: &Options, input: impl Read + Send + 'static, output: impl Wr
     }
 }
 
-/// Who the options say the client is, and a secret made for it.
-fn mode(options: &Options) -> Result<(Mode, Option<Zeroizing<String>>), Stop> {
-    match (options.name.clone(), options.secret.clone().map(Zeroizing::new)) {
-        (None, None) => Ok((Mode::Anonymous, None)),
-        (Some(name), None) if name == ANONYMOUS => Ok((Mode::Anonymous, None)),
-        (Some(name), Some(secret)) => Ok((Mode::Login { name, secret }, None)),
-        (Some(name), None) => {
-            let secret = secret()?;
-            Ok((Mode::Register { name, secret: secret.clone() }, Some(secret)))
+/// A client under way: the thread that reads the connections and prints.
+struct Pipe<'a, R, W: Write> {
+    options: &'a Options,
+    desk: Arc<Desk>,
+    /// Until a connection stands and it is read.
+    input: Option<R>,
+    output: BufWriter<W>,
+    /// Broadcasts still to print.
+    left: Option<u64>,
+    /// When to stop waiting for the server's close, once all broadcasts wanted are printed.
+    enough: Option<Duration>,
+    /// A generated secret, until it was told.
+    fresh: Option<Zeroizing<String>>,
+    /// The secret is a remembered one.
+    kept: bool,
+    /// Why the input could not be read to its end.
+    spoiled: Arc<Mutex<Option<String>>>,
+}
+
+impl<'a, R: Read + Send + 'static, W: Write> Pipe<'a, R, W> {
+    fn new(options: &'a Options, input: R, output: W) -> Result<Self, Stop> {
+        if options.name.is_none() && options.secret.is_some() {
+            return Err(Stop(Exit::Refused, "a secret (-s) needs a name: add -u NAME".to_owned()));
         }
-        (None, Some(_)) => Err(Stop(Exit::Refused, "a secret (-s) needs a name: add -u NAME".to_owned())),
+        let (secret, kept) = options.secret().map_err(|why| Stop(Exit::Invalid, why))?;
+        let mode =
+            secret::mode(options.name.as_deref(), secret).map_err(|why| Stop(Exit::ConnectionFailed, why))?;
+        let fresh = if let Mode::Register { secret, .. } = &mode { Some(secret.clone()) } else { None };
+        let journey = Journey::new(mode, [(options.host.clone(), options.port)], Some(0), 0);
+        Ok(Pipe {
+            options,
+            desk: Arc::new(Desk::new(journey, None)),
+            input: Some(input).filter(|_| !options.listen),
+            output: BufWriter::with_capacity(OUTPUT_BYTES, output),
+            left: options.count,
+            enough: None,
+            fresh,
+            kept,
+            spoiled: Arc::default(),
+        })
+    }
+
+    /// Lives until the session is over for good, and says what of it went wrong.
+    fn run(mut self) -> Result<(), Stop> {
+        self.check_count();
+        let desk = self.desk.clone();
+        let over = travel(&desk, self.options.local_port, &mut self);
+        // However it ended, the thread that reads input has nobody to read for any more.
+        desk.end();
+        let result = over.and_then(|over| self.result(over.unwrap_or(Over::LoggedOut)));
+        let flushed = self.output.flush().map_err(output_failed);
+        match self.spoiled.lock().expect("no thread panics while it holds this").take() {
+            Some(why) if result.is_ok() => Err(Stop(Exit::Invalid, why)),
+            _ => result.and(flushed),
+        }
+    }
+
+    fn result(&mut self, over: Over) -> Result<(), Stop> {
+        let why = match over {
+            Over::LoggedOut => return Ok(()),
+            Over::Refused { .. } if self.kept => format!("{over}{}", self.options.kept_where()),
+            Over::Refused { .. } => format!("{over} (-u, -s)"),
+            Over::Unreached { redirected: false, .. } => format!("{over} Check -rh and -rp"),
+            Over::Lost { .. } => self.lost(&over),
+            _ => over.to_string(),
+        };
+        Err(Stop(Exit::of(&over), why))
+    }
+
+    fn lost(&mut self, over: &Over) -> String {
+        let mut why = over.to_string();
+        if let (Some(name), Some(secret)) = (&self.options.name, self.fresh.take()) {
+            let secret = secret.as_str();
+            why.push_str(&format!(" If {name} was registered all the same, its secret is {secret}"));
+        }
+        why
+    }
+
+    fn print(&mut self, activity: &str) -> Result<(), Stop> {
+        if self.left == Some(0) {
+            return Ok(());
+        }
+        self.output.write_all(activity.as_bytes()).map_err(output_failed)?;
+        self.output.write_all(b"\n").map_err(output_failed)?;
+        self.left = self.left.map(|left| left - 1);
+        self.check_count();
+        Ok(())
+    }
+
+    /// Logs out once all broadcasts wanted are printed. The connection is still read for a while: a
+    /// close with bytes unread would be a reset, and might take the LOGOUT with it.
+    fn check_count(&mut self) {
+        if self.left == Some(0) && self.enough.is_none() {
+            self.enough = Some(self.desk.now() + DRAIN);
+            self.desk.end();
+        }
+    }
+
+    fn tell_secret(&mut self) {
+        if let (Some(name), Some(secret)) = (&self.options.name, self.fresh.take()) {
+            tell(&self.options.keep(name, &secret));
+        }
     }
 }
 
-/// A new secret: base 32, so that every terminal, shell and person takes it as it is.
-fn secret() -> Result<Zeroizing<String>, Stop> {
-    const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    let mut bytes = Zeroizing::new([0; SECRET_CHARS]);
-    getrandom::fill(&mut *bytes).map_err(|error| {
-        Stop(Exit::ConnectionFailed, format!("cannot make a secret: {error}; give one with -s"))
-    })?;
-    Ok(Zeroizing::new(bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte & 31)])).collect()))
+impl<R: Read + Send + 'static, W: Write> Listener for Pipe<'_, R, W> {
+    type Stop = Stop;
+
+    fn hear(&mut self, news: News<'_>) -> Result<(), Stop> {
+        match news {
+            News::Broadcast { activity } => return self.print(&activity),
+            News::Connected { .. } => {
+                if let Some(input) = self.input.take() {
+                    let (desk, spoiled) = (self.desk.clone(), self.spoiled.clone());
+                    thread::spawn(move || read_input(&desk, input, &spoiled));
+                }
+            }
+            News::Registered { .. } => self.tell_secret(),
+            News::LoggedIn { info } => log::info!("{info}"),
+            News::Redirected { host, port } => log::info!("redirected to {host} port {port}"),
+            News::Ignored { why } => log::warn!("ignored a line from the server: {why}"),
+            // The end of the journey says so.
+            News::Acknowledged { .. } | News::Quiet => {}
+            News::Refused { .. } | News::Invalid { .. } | News::Lost { .. } | News::Waiting { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn pause(&mut self) -> Result<(), Stop> {
+        self.output.flush().map_err(output_failed)
+    }
+
+    fn enough(&self) -> Option<Duration> {
+        self.enough
+    }
 }
 
-fn refused(command: &str, info: &str) -> Stop {
-    let why = match command {
-        "REGISTER_FAILED" => {
-            format!("registration refused: {info}; take another name, or give this one's secret with -s")
+/// The input's thread: says line after line, and ends the session at the end of input.
+fn read_input(desk: &Desk, mut input: impl Read, spoiled: &Mutex<Option<String>>) {
+    let say = |line: &[u8]| desk.say(&String::from_utf8_lossy(line)).is_ok_and(|said| said);
+    let mut lines = Lines::new(LINE_BYTES_MAX);
+    let read = loop {
+        while let Some(line) = lines.take() {
+            if !say(line) {
+                return;
+            }
         }
-        _ => format!("login refused: {info}; check -u and -s"),
+        match lines.fill(&mut input) {
+            Ok(0) => break Ok(()),
+            Ok(_) => {}
+            Err(error) => break Err(error),
+        }
     };
-    Stop(Exit::Refused, why)
+    match read {
+        Ok(()) => drop(say(lines.rest())),
+        Err(error) => {
+            let why = format!("cannot read the input: {error}; what came before was sent");
+            *spoiled.lock().expect("no thread panics while it holds this") = Some(why);
+        }
+    }
+    desk.end();
 }
 
 fn output_failed(error: io::Error) -> Stop {
@@ -122,7 +306,7 @@ fn output_failed(error: io::Error) -> Stop {
 }
 
 /// Says it on standard error, if there is one.
-fn tell(what: &str) {
+pub(super) fn tell(what: &str) {
     if !what.is_empty() {
         let _ = writeln!(io::stderr(), "{what}");
     }

@@ -21,6 +21,14 @@ pub(super) struct Reply<'a> {
     port: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) activity: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) ext: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) ids: Option<&'a RawValue>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    cseq: Option<&'a RawValue>,
 }
 
 impl<'a> Reply<'a> {
@@ -34,6 +42,15 @@ impl<'a> Reply<'a> {
     pub(super) fn info(&self) -> String {
         let Some(info) = self.info else { return "no reason given".to_owned() };
         serde_json::from_str(info.get()).unwrap_or_else(|_| info.get().to_owned())
+    }
+
+    /// Whose a broadcast is, and its number there.
+    pub(super) fn id(&self) -> Option<&'a str> {
+        self.id?.get().strip_prefix('"')?.strip_suffix('"')
+    }
+
+    pub(super) fn cseq(&self) -> Option<u64> {
+        serde_json::from_str(self.cseq?.get()).ok()
     }
 
     pub(super) fn address(&self) -> Option<(String, u16)> {

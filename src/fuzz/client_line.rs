@@ -50,14 +50,17 @@ fn is_answer(fault: Fault, refusal: &Refusal) -> bool {
 }
 
 fn same(want: &Message, message: &ClientMessage) {
-    match (want, *message) {
+    match (want, message.clone()) {
         (Message::Logout, ClientMessage::Logout) => {}
         (Message::Invalid(want), ClientMessage::Invalid { info }) => assert_eq!(want, info),
-        (Message::Login(name, key), ClientMessage::Login { username, secret })
-        | (Message::Register(name, key), ClientMessage::Register { username, secret }) => {
+        (Message::Login(name, key), ClientMessage::Login { username, secret, .. })
+        | (Message::Register(name, key), ClientMessage::Register { username, secret, .. }) => {
             assert_eq!((&**name, &**key), (username, secret));
         }
-        (Message::Activity(name, key, members), ClientMessage::Activity { username, secret, activity }) => {
+        (
+            Message::Activity(name, key, members),
+            ClientMessage::Activity { username, secret, activity, .. },
+        ) => {
             assert_eq!((&**name, &**key), (username, secret));
             said(members, username, &activity);
         }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use super::answering::What;
 use super::books::USERS;
-use super::link::{Phase, Who};
+use super::link::{Link, Phase, Who};
 use super::mesh::PeerId;
 use super::names::{Here, Rec, merge};
 use super::plan::Plan;
@@ -134,11 +134,14 @@ impl Node {
         if claim.begin.is_some() {
             return;
         }
-        claim.begin = Some(self.relay.applied().max(&claim.ahead));
+        let begin = self.relay.applied().max(&claim.ahead);
+        claim.begin = Some(begin.clone());
         let (link_id, user, is_login) = (claim.link, claim.user, claim.is_login);
-        if is_login && self.link(link_id).is_some_and(|l| l.phase == Phase::Claiming) {
+        // A client with an id is told where it begins, which is not known yet.
+        let is_told = |l: &Link| l.phase == Phase::Claiming && l.ids().is_none();
+        if is_login && self.link(link_id).is_some_and(is_told) {
             let name = self.registry.user(user).name.clone();
-            self.login_success(link_id, &name);
+            self.login_success(link_id, &name, &begin);
             if let Some(aside) = self.at_mut(link_id).aside.as_mut() {
                 aside.answered = true;
             }
@@ -217,6 +220,7 @@ impl Node {
             plan.taken,
             plan.lowered.len(),
         );
+        let begin = start.clone();
         let mut own = plan.own.unwrap_or(generation);
         self.known_mut(user).drop_rec(generation);
         if self.known(user).is_some_and(|names| names.taker(generation).is_some()) {
@@ -240,6 +244,11 @@ impl Node {
         if is_there {
             let phase = if is_login { Phase::Online } else { Phase::Silent };
             self.start(link_id, Who::User(user), phase, owed);
+            if is_login && self.ids(link_id).is_some() {
+                let name = self.registry.user(user).name.clone();
+                self.login_success(link_id, &name, &begin);
+                self.at_mut(link_id).aside_mut().answered = true;
+            }
             if !last.iter().all(|(stream, _)| stream == self.relay.own()) {
                 self.sessions.firsts.insert(link_id, last);
             }

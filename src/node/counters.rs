@@ -121,6 +121,18 @@ counters! {
     spawns_failed,
     /// Messages applied without what their sender said before elsewhere, because that did not come.
     prev_unmet,
+    /// Messages of clients with ids that came again and were known: they were dropped.
+    messages_known,
+    /// Messages of clients with ids that two servers took: the second copy was not shown.
+    messages_repeated,
+    /// Messages of clients with ids that were shown before one that came before them, which did not come in time.
+    messages_unordered,
+    /// Clients with ids of whom nothing is known any more, because there are too many.
+    clients_forgotten,
+    /// MESSAGE_ACK lines written.
+    acks,
+    /// Broadcasts that clients with ids came back for and that are not there any more.
+    resumed_lost,
     /// Times the machine had no descriptor or memory for a connection that waits.
     accepts_failed,
     /// Syncs of messages to the disk that failed.

@@ -9,16 +9,15 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use super::counters::CloseReason;
 use super::lag::Lags;
-use super::link::{Answers, Link, Phase, Who, id};
+use super::link::{Link, Phase, Who, id};
 use super::mesh::PeerId;
 use super::registry::NO_SLOT;
 use super::sweep::Followers;
 use super::{Action, Node, Timer};
 use crate::base::feed::{Feed, Offset};
 use crate::base::id::LinkId;
-use crate::base::limits::{CLOSING, CONFIRM, CONTROL_BYTES, DRAIN, REDIRECTED, WRITE_BYTES};
+use crate::base::limits::{CLOSING, CONFIRM, DRAIN, REDIRECTED, WRITE_BYTES};
 use crate::base::spans::Range;
-use crate::wire::encode;
 
 /// What is said, and the links it goes to.
 ///
@@ -35,6 +34,8 @@ pub(super) struct Delivery {
     pub(super) asked: BTreeMap<Offset, Vec<LinkId>>,
     /// Links that took a full write and are owed more: their next comes after everybody else's.
     later: Vec<LinkId>,
+    /// Frames that readers pass over, in order.
+    pub(super) hidden: VecDeque<Range>,
     /// The feed's end when all links had last been written to.
     pub(super) turn_from: Offset,
 }
@@ -49,6 +50,7 @@ impl Delivery {
             trailing: BinaryHeap::new(),
             asked: BTreeMap::new(),
             later: Vec::new(),
+            hidden: VecDeque::new(),
             turn_from: 0,
         }
     }
@@ -103,7 +105,7 @@ struct Plan {
     last: bool,
 }
 
-const NO_FEED: Range = Range { from: 0, to: 0 };
+pub(super) const NO_FEED: Range = Range { from: 0, to: 0 };
 
 impl Node {
     /// A link that is owed bytes and takes them. Ask until there is none; for each, call
@@ -114,6 +116,7 @@ impl Node {
             return Some(link_id);
         }
         self.close_fallen();
+        self.give_acks();
         loop {
             if let Some(link_id) = self.writable_queued().or_else(|| self.writable_follower()) {
                 return Some(link_id);
@@ -132,6 +135,7 @@ impl Node {
             if link.blocked || self.fell_off(link_id) {
                 continue;
             }
+            self.prepare(link_id);
             let plan = self.plan(self.at(link_id));
             if plan.first || plan.last || !plan.feed.is_empty() {
                 return Some(link_id);
@@ -149,8 +153,9 @@ impl Node {
         let tail = self.delivery.feed.tail();
         while let Some(slot) = self.delivery.followers.next(tail) {
             let slot = slot as usize;
+            let link_id = id(slot, &self.links[slot]);
+            self.prepare(link_id);
             let link = &self.links[slot];
-            let link_id = id(slot, link);
             if link.spans.current().is_none_or(|r| r.from == tail) {
                 self.delivery.followers.pass();
             } else if self.lacks(link).is_some() {
@@ -273,33 +278,12 @@ impl Node {
         }
     }
 
-    /// Queues a private answer to the link.
-    pub(super) fn answer(&mut self, link_id: LinkId, command: &str, info: &str) {
-        let Some(link) = self.link_mut(link_id) else { return };
-        let is_last = matches!(link.phase, Phase::Refusing | Phase::Closing);
-        let answers = link.answers.get_or_insert_with(|| {
-            let last_from = if is_last { 0 } else { usize::MAX };
-            Box::new(Answers { last_from, ..Answers::default() })
-        });
-        encode::answer(&mut answers.bytes, command, info);
-        if answers.bytes.len() - answers.at > CONTROL_BYTES {
-            self.abort(link_id, CloseReason::AnswersUnread);
-        } else {
-            self.enqueue(link_id);
-        }
-    }
-
     /// What the link's next write consists of.
     #[inline]
     fn plan(&self, link: &Link) -> Plan {
         let stop = link.stop();
-        let feed_to = |stop: Offset| match link.spans.current() {
-            Some(r) if r.from < stop.min(self.delivery.feed.tail()) => Range {
-                from: r.from,
-                to: r.to.min(stop).min(self.delivery.feed.readable(r.from)).min(r.from + WRITE_BYTES),
-            },
-            _ => NO_FEED,
-        };
+        let announced = link.ids().map_or(Offset::MAX, |ids| ids.announced);
+        let feed_to = |stop: Offset| self.feed_part(link, stop.min(announced));
         let Some(answers) = link.answers.as_ref() else {
             return Plan { first: false, feed: feed_to(stop), last: false };
         };

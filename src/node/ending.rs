@@ -3,10 +3,8 @@
 //! Every close is the same walk: what is owed up to now, the last answer, our side shut, the other's EOF.
 //! LOGOUT ends what the session was owed from its start on; anything else leaves it in the mailbox.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use super::counters::CloseReason;
-use super::link::{Answers, Aside, Phase, Who};
+use super::link::{Answers, Phase, Who};
 use super::mesh::PeerId;
 use super::registry::NO_SLOT;
 use super::{Action, Mutation, Node, Timer};
@@ -87,8 +85,7 @@ impl Node {
             self.sessions.closing.push(link_id);
         }
         let Some(link) = self.link_mut(link_id) else { return };
-        let aside = || Box::new(Aside::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
-        let aside = link.aside.get_or_insert_with(aside);
+        let aside = link.aside_mut();
         aside.stop_at = stop_at;
         aside.after = unexposed;
         if let Some(answers) = link.answers.as_mut() {
@@ -279,7 +276,7 @@ impl Node {
             ..r
         };
         let begun = |r: Range| if link.mid_frame && r.from == cursor { whole(r) } else { r };
-        let sent = link.sent.unwind(cursor, unacknowledged);
+        let sent = link.sent.unwind(cursor, unacknowledged, &self.delivery.hidden);
         Spans::from_ranges(link.spans.ranges().map(begun).chain(sent.into_iter().map(whole)))
     }
 

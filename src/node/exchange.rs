@@ -1,5 +1,6 @@
 //! Messages come and go: accepted here, exposed, received from others, applied.
 
+use super::ids::Counts;
 use super::mesh::PeerId;
 use super::relay::OWN;
 use super::stream::Prev;
@@ -28,6 +29,7 @@ impl Node {
             self.delivery.lags.mark(at, self.now);
             self.delivery.feed.append(stream.id, seq, &line);
             stream.applied_at_once(at, self.delivery.feed.floor());
+            self.clients.shows(OWN, seq, &line, &mut Counts::default());
         } else {
             stream.hold(&line, prev);
             match relay.accepted.back_mut() {
@@ -83,6 +85,7 @@ impl Node {
 
     /// Exposes own messages that another server holds, or that waited long enough.
     pub(super) fn expose(&mut self) {
+        self.clients.is_stale = true;
         let lively = self.mesh.lively().filter(|(_, peer)| !peer.is_stalled()).count();
         let mut upto = self.relay.copied;
         if lively == 0 || self.is_mutated(Mutation::NoSecondCopy) {
@@ -108,14 +111,18 @@ impl Node {
         let waited = self.relay.accepted.front().is_some_and(|(_, at)| *at < self.now);
         let since = self.relay.accepted.front().map_or(self.now, |(_, at)| *at);
         self.delivery.lags.mark(self.delivery.feed.tail(), since);
-        while own.applied() < upto && own.next().is_some() {
+        loop {
+            let own = &self.relay.streams[OWN];
+            if own.applied() >= upto || own.next().is_none() {
+                break;
+            }
             if own.next_bytes() > self.delivery.room() {
                 self.relay.more = true;
                 break;
             }
-            own.apply(&mut self.delivery.feed);
+            self.apply_next(OWN);
         }
-        let applied = own.applied();
+        let applied = self.relay.streams[OWN].applied();
         if waited || self.mesh.linked().next().is_some() {
             self.counters.exposed_single_copy += applied.saturating_sub(before.max(self.relay.copied));
         }
@@ -186,11 +193,41 @@ impl Node {
         }
         self.counters.relayed += 1;
         self.relay.note(i, data.seq, data.line);
+        let mut counts = Counts::default();
+        self.clients.holds(data.line, &mut counts);
+        self.count_ids(&counts);
         if !self.relay.blocked.contains(&i) && self.apply(i) {
+            self.progress();
+        } else if held >= self.relay.streams[i].wanted && !self.relay.blocked.is_empty() {
+            // What was missing is here: who waits for that need not wait for more.
             self.progress();
         }
         if self.membership.unsynced_until.is_some() {
             self.in_step();
+        }
+    }
+
+    /// The next frame of a stream comes before one that its client said earlier.
+    fn is_early(&self, i: usize) -> bool {
+        let stream = &self.relay.streams[i];
+        let line = stream.waiting(stream.applied() + 1).unwrap_or_default();
+        self.clients.is_early(line, false)
+            || (self.clients.is_early(line, true)
+                && self.relay.streams.iter().any(|other| self.relay.missing_of(other.id) > 0))
+    }
+
+    /// Appends the next frame of a stream that waits to the feed. Readers pass over what was shown before.
+    fn apply_next(&mut self, i: usize) {
+        let seq = self.relay.streams[i].applied() + 1;
+        let at = self.delivery.feed.tail();
+        let shows_all = self.is_mutated(Mutation::RepeatsShown);
+        let line = self.relay.streams[i].waiting(seq).unwrap_or_default();
+        let mut counts = Counts::default();
+        let is_shown = self.clients.shows(i, seq, line, &mut counts) || shows_all;
+        self.count_ids(&counts);
+        self.relay.streams[i].apply(&mut self.delivery.feed);
+        if !is_shown {
+            self.delivery.hide(at);
         }
     }
 
@@ -207,7 +244,7 @@ impl Node {
             }
             let missing = |(stream, seq): &&(StreamId, u64)| self.relay.applied_of(*stream) < *seq;
             let missing: Vec<(StreamId, u64)> = prev.iter().filter(missing).copied().collect();
-            if !missing.is_empty() && i != OWN {
+            if i != OWN && (!missing.is_empty() || self.is_early(i)) {
                 let since = *self.relay.streams[i].waits_since.get_or_insert(self.now);
                 let is_short = self.relay.streams[i].pending_bytes() < PENDING_BYTES;
                 if self.now < since + PREV_WAIT && is_short {
@@ -223,7 +260,7 @@ impl Node {
             }
             let since = self.relay.streams[i].waits_since.unwrap_or(self.now);
             self.delivery.lags.mark(self.delivery.feed.tail(), since);
-            self.relay.streams[i].apply(&mut self.delivery.feed);
+            self.apply_next(i);
             any = true;
         }
         self.relay.blocked.retain(|other| *other != i);

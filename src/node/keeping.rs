@@ -102,24 +102,6 @@ impl Node {
         self.begin_frontier();
     }
 
-    /// The feed on disk begins at `at`, which is where lines that are restored begin.
-    pub fn restore_feed(&mut self, at: Offset) {
-        self.relay.streams.iter_mut().for_each(super::stream::Stream::clear);
-        self.delivery.feed.restart(at);
-    }
-
-    /// A line of the feed on disk; they come in order.
-    pub fn restore_line(&mut self, stream: StreamId, seq: u64, line: &[u8]) {
-        let i = self.relay.index(stream);
-        self.relay.streams[i].restore(seq, self.delivery.feed.tail());
-        if line.len() <= self.limits.feed_bytes {
-            self.delivery.feed.append(stream, seq, line);
-        } else {
-            self.delivery.feed.skip(line.len());
-        }
-        self.relay.note(i, seq, line);
-    }
-
     /// The rows on disk. Returns how many are not understood.
     pub fn restore_rows(&mut self, now: Time, rows: &[Row]) -> usize {
         self.now = now;
@@ -211,7 +193,10 @@ impl Node {
     pub fn written(&mut self, kept: Option<Offset>) {
         let failed = kept.is_none();
         match kept {
-            Some(kept) => self.delivery.feed.wrote(kept),
+            Some(kept) => {
+                self.clients.is_stale = true;
+                self.delivery.feed.wrote(kept);
+            }
             None => self.counters.journal_failed += 1,
         }
         if std::mem::replace(&mut self.keeping.unwritten, failed) != failed {
@@ -229,6 +214,12 @@ impl Node {
         self.delivery.feed.dropped(kept);
         let floor = self.delivery.feed.floor();
         self.relay.streams.iter_mut().for_each(|stream| stream.trim(floor));
+        self.delivery.forget_hidden();
+    }
+
+    /// There is a journal, and it does not take what is said.
+    pub(super) fn is_journal_behind(&self) -> bool {
+        self.keeping.on && self.keeping.unwritten
     }
 
     /// True when nothing is stale on disk, or the disk takes nothing.

@@ -100,7 +100,9 @@ impl Node {
     /// Gives a session what it is owed in addition, if it stands at a frame's border.
     pub(super) fn join_late(&mut self, link_id: LinkId) {
         let Some(link) = self.link(link_id).filter(|link| link.is_session()) else { return };
-        if link.mid_frame {
+        // What its client was told comes next comes next.
+        let cursor = link.spans.current().map_or(0, |r| r.from);
+        if link.mid_frame || link.ids().is_some_and(|ids| cursor < ids.announced) {
             return;
         }
         let Some(late) = self.sessions.late.remove(&link_id) else { return };
@@ -111,6 +113,9 @@ impl Node {
         let cursor = link.spans.current().map_or(tail, |r| r.from);
         link.spans = link.spans.union(&late);
         let next = link.spans.current().map_or(cursor, |r| r.from);
+        if let Some(ids) = link.ids_mut() {
+            ids.announced = 0;
+        }
         if next != cursor {
             link.sent.jump(cursor, next);
         }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::asking::Verdict;
 use super::hashing::Hashed;
+use super::ids::Ids;
 use super::registry::{NO_SLOT, Record};
 use super::sent::Sent;
 use crate::base::feed::Offset;
@@ -60,7 +61,7 @@ pub(super) enum Who {
     Server(u32),
 }
 
-/// What only a link that comes or goes needs; a session in between has none.
+/// What only a link that comes or goes needs; a session in between has none, unless its client has an id.
 #[derive(Debug)]
 pub(super) struct Aside {
     /// The client's address, as far as it tells clients apart.
@@ -81,6 +82,8 @@ pub(super) struct Aside {
     pub stop_at: Offset,
     /// That is not known before this own message is exposed.
     pub after: Option<u64>,
+    /// Its client numbers what it says.
+    pub ids: Option<Box<Ids>>,
 }
 
 /// Private answers on their way.
@@ -172,6 +175,32 @@ impl Link {
         }
     }
 
+    /// What a link has whose client numbers what it says.
+    #[inline]
+    pub fn ids(&self) -> Option<&Ids> {
+        self.aside.as_ref()?.ids.as_deref()
+    }
+
+    pub fn ids_mut(&mut self) -> Option<&mut Ids> {
+        self.aside.as_mut()?.ids.as_deref_mut()
+    }
+
+    pub fn aside_mut(&mut self) -> &mut Aside {
+        self.aside.get_or_insert_with(|| Box::new(Aside::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED))))
+    }
+
+    /// Puts a line before what is owed of the feed, behind other answers that go there.
+    pub fn put_first(&mut self, line: &[u8]) {
+        let last_from = if matches!(self.phase, Phase::Refusing | Phase::Closing) { 0 } else { usize::MAX };
+        let answers =
+            self.answers.get_or_insert_with(|| Box::new(Answers { last_from, ..Answers::default() }));
+        let at = answers.last_from.min(answers.bytes.len());
+        answers.bytes.splice(at..at, line.iter().copied());
+        if answers.last_from != usize::MAX {
+            answers.last_from += line.len();
+        }
+    }
+
     /// True while it is not known where the feed of a closing link ends.
     pub fn awaits_own(&self) -> bool {
         self.aside.as_ref().is_some_and(|aside| aside.after.is_some())
@@ -220,6 +249,7 @@ impl Aside {
             redirected: false,
             stop_at: Offset::MAX,
             after: None,
+            ids: None,
         }
     }
 }

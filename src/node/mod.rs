@@ -16,6 +16,7 @@
 //! 5. Sleep until an event or [`Node::timeout`].
 
 mod answering;
+mod answers;
 mod asking;
 mod balance;
 mod behind;
@@ -33,6 +34,8 @@ mod fetching;
 mod frontier;
 mod guess;
 mod hashing;
+mod hidden;
+mod ids;
 mod keeping;
 mod lag;
 mod late;
@@ -48,6 +51,8 @@ mod registration;
 mod registry;
 mod relay;
 mod replica;
+mod restoring;
+mod saying;
 mod scale;
 mod sent;
 mod session;
@@ -80,13 +85,14 @@ use crate::base::time::Time;
 use crate::wire::decode::Decoder;
 use crate::wire::encode;
 use crate::wire::line::Flow;
-use crate::wire::message::{Activity, ClientMessage, Refusal, shorten};
+use crate::wire::message::{ClientMessage, Refusal, shorten};
 use contest::Contests;
 use delivery::Delivery;
 use draining::Draining;
 use frontier::Frontier;
 use guess::Guesses;
 use hashing::HashQueue;
+use ids::Clients;
 use keeping::Keeping;
 use link::{Link, Phase};
 use membership::Membership;
@@ -121,6 +127,7 @@ pub struct Node {
     relay: Relay,
     sessions: Sessions,
     frontier: Frontier,
+    clients: Clients,
     contests: Contests,
     keeping: Keeping,
     draining: Draining,
@@ -155,6 +162,7 @@ impl Node {
             relay: Relay::new(seeds.identity.stream, seed),
             sessions: Sessions::default(),
             frontier: Frontier::default(),
+            clients: Clients::new(seed),
             contests: Contests::default(),
             keeping: Keeping::default(),
             draining: Draining::default(),
@@ -249,11 +257,15 @@ impl Node {
             return Flow::Next;
         }
         match *message {
-            ClientMessage::Activity { username, secret, ref activity } => {
-                self.on_activity(link_id, username, secret, activity)
+            ClientMessage::Activity { username, secret, ref activity, cseq } => {
+                self.on_activity(link_id, username, secret, (activity, cseq))
             }
-            ClientMessage::Login { username, secret } => self.on_login(link_id, username, secret),
-            ClientMessage::Register { username, secret } => self.on_register(link_id, username, secret),
+            ClientMessage::Login { username, secret, ref ext } => {
+                self.on_login(link_id, username, secret, ext.as_deref())
+            }
+            ClientMessage::Register { username, secret, ref ext } => {
+                self.on_register(link_id, username, secret, ext.as_deref())
+            }
             ClientMessage::Logout => self.on_logout(link_id),
             ClientMessage::Invalid { info } => {
                 self.counters.complaints += 1;
@@ -364,19 +376,6 @@ impl Node {
 
     fn at_mut(&mut self, link_id: LinkId) -> &mut Link {
         &mut self.links[link_id.slot as usize]
-    }
-
-    /// Says something to everybody.
-    fn say(&mut self, link_id: LinkId, name: &str, activity: &Activity) -> Result<(), Refusal> {
-        self.line.clear();
-        encode::broadcast(&mut self.line, activity, name, self.limits.line_bytes)?;
-        self.counters.activities += 1;
-        let prev = match self.sessions.firsts.is_empty() {
-            true => Box::default(),
-            false => self.first_prev(link_id),
-        };
-        self.accept(prev);
-        Ok(())
     }
 
     fn on_no_login(&mut self, link_id: LinkId) {

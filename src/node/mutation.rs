@@ -32,11 +32,17 @@ pub enum Mutation {
     WrongWinner,
     /// Late answers to a claim are ignored.
     LateAnswersIgnored,
+    /// What a client with an id said twice is shown twice.
+    RepeatsShown,
+    /// A client with an id is told at once that its message is safe.
+    AckedAtOnce,
+    /// A client with an id is not asked for what this server lacks of it.
+    GapsIgnored,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Mutation; 14] = [
+    pub const ALL: [Mutation; 17] = [
         Mutation::NoPrev,
         Mutation::NoClaimWait,
         Mutation::ClaimsNotStored,
@@ -51,5 +57,8 @@ impl Mutation {
         Mutation::AckBeforeHold,
         Mutation::WrongWinner,
         Mutation::LateAnswersIgnored,
+        Mutation::RepeatsShown,
+        Mutation::AckedAtOnce,
+        Mutation::GapsIgnored,
     ];
 }

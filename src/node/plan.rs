@@ -134,6 +134,9 @@ impl Node {
         for entry in open.iter().chain(&hanging) {
             plan.take_over(self.spans_of(user, entry), entry.vector.as_ref().unwrap_or(&Vector::NOTHING));
         }
+        if let Some(at) = self.ids(claim.link).and_then(|ids| ids.at.clone()) {
+            plan.take_over(None, &at);
+        }
         plan.until = open.first().map_or(self.now, |entry| self.owed_until(user, entry.generation));
         let lowest = open.iter().filter_map(|entry| entry.vector.clone()).reduce(|a, b| a.min(&b));
         // A later session is never taken: it may live where it is not heard, and take this one.

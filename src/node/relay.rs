@@ -14,7 +14,7 @@ use super::registry::Seed;
 use super::stream::{Prev, Stream};
 use crate::base::feed::{Feed, Offset};
 use crate::base::id::StreamId;
-use crate::base::limits::{PEER_OUT_BYTES, PREV_MAX};
+use crate::base::limits::{NEXT_RUNS, PEER_OUT_BYTES, PREV_MAX};
 use crate::base::spans::{Range, Spans};
 use crate::base::time::Time;
 use crate::base::vector::Vector;
@@ -204,6 +204,25 @@ impl Relay {
         self.streams.iter().filter_map(|stream| stream.around(at).1).min().unwrap_or_else(|| feed.tail())
     }
 
+    /// Which frames begin in a range that itself begins with one: as runs, and where the last of them ends. At
+    /// most [`NEXT_RUNS`].
+    pub fn runs(&self, feed: &Feed, range: Range) -> (Vec<(StreamId, u64, u32)>, Offset) {
+        let frames = |s: &Stream| s.frames(range).map(|(at, seq)| (at, s.id, seq)).collect::<Vec<_>>();
+        let mut frames: Vec<(Offset, StreamId, u64)> = self.streams.iter().flat_map(frames).collect();
+        frames.sort_unstable();
+        let mut runs: Vec<(StreamId, u64, u32)> = Vec::new();
+        for (at, stream, seq) in &frames {
+            let is_full = runs.len() == NEXT_RUNS;
+            match runs.last_mut() {
+                Some(run) if run.0 == *stream && run.1 + u64::from(run.2) == *seq => run.2 += 1,
+                _ if is_full => return (runs, *at),
+                _ => runs.push((*stream, *seq, 1)),
+            }
+        }
+        let end = frames.last().map_or(range.to, |(at, ..)| self.frame_end(feed, *at));
+        (runs, end)
+    }
+
     /// How far a name has spoken in each stream, as far as the feed reaches.
     pub fn last_of(&self, name: NameKey) -> Vector {
         let last = |(i, s): (usize, &Stream)| Some((s.id, *self.last.get(&(name, i as u32))?));
@@ -304,6 +323,14 @@ impl Relay {
         seq
     }
 }
+
+/// The same with one more, which is not left out where there are too many.
+pub(super) fn with_before(prev: &Prev, before: (StreamId, u64)) -> Prev {
+    let others = prev.iter().filter(|(stream, _)| *stream != before.0).copied();
+    let same = prev.iter().find(|(stream, _)| *stream == before.0).map_or(0, |(_, seq)| *seq);
+    [(before.0, before.1.max(same))].into_iter().chain(others).take(PREV_MAX).collect()
+}
+
 /// What a session's first message must not come before: where its name spoke last on other servers, as
 /// far as that stands in the feed here.
 pub(super) fn prev_of(last: &Vector, relay: &Relay) -> Prev {

@@ -5,6 +5,8 @@
 //! the stream is a byte of the feed and the count alone tells. Only a break (an answer in between, a jump
 //! to the next owed range) has to be remembered, and only while the kernel may still hold what is before.
 
+use std::collections::VecDeque;
+
 use crate::base::feed::Offset;
 use crate::base::limits::{KERNEL_SEND_BYTES, RUNS_MAX};
 use crate::base::ring::Ring;
@@ -83,8 +85,9 @@ impl Sent {
         }
     }
 
-    /// The ranges sent of which the last `unacknowledged` bytes of the stream hold a part.
-    pub fn unwind(&self, cursor: Offset, unacknowledged: u64) -> Vec<Range> {
+    /// The ranges sent of which the last `unacknowledged` bytes of the stream hold a part. What is `hidden` was
+    /// passed over in the middle of runs.
+    pub fn unwind(&self, cursor: Offset, unacknowledged: u64, hidden: &VecDeque<Range>) -> Vec<Range> {
         let current =
             Run { from: self.run_from, to: cursor, stream: cursor - self.run_from, gap: 0, exact: true };
         let mut ranges = Vec::new();
@@ -95,12 +98,13 @@ impl Sent {
                 break;
             }
             left -= run.gap;
-            let from = if run.exact && left <= run.stream { run.to - left } else { run.from };
+            let stream = if run.exact { run.stream - bytes_of(hidden, run) } else { run.stream };
+            let from = if run.exact && left <= stream { back(run, left, hidden) } else { run.from };
             ranges.push(Range { from, to: run.to });
-            if left <= run.stream {
+            if left <= stream {
                 break;
             }
-            left -= run.stream;
+            left -= stream;
         }
         ranges
     }
@@ -126,6 +130,30 @@ impl Sent {
     }
 }
 
+/// What is hidden inside a run, the last first.
+fn inside<'a>(hidden: &'a VecDeque<Range>, run: &Run) -> impl Iterator<Item = Range> + 'a {
+    let from = hidden.partition_point(|h| h.from < run.from);
+    let to = hidden.partition_point(|h| h.to <= run.to).max(from);
+    hidden.range(from..to).rev().copied()
+}
+
+fn bytes_of(hidden: &VecDeque<Range>, run: &Run) -> u64 {
+    inside(hidden, run).map(|h| h.to - h.from).sum()
+}
+
+/// Where the last `left` bytes of a run begin that were not hidden.
+fn back(run: &Run, mut left: u64, hidden: &VecDeque<Range>) -> Offset {
+    let mut to = run.to;
+    for h in inside(hidden, run) {
+        if left <= to - h.to {
+            break;
+        }
+        left -= to - h.to;
+        to = h.from;
+    }
+    to - left
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,9 +164,13 @@ mod tests {
     fn within_a_run_the_count_alone_tells() {
         let mut sent = Sent::new(100, 100);
         sent.answer(100, 60);
-        assert_eq!(sent.unwind(150, 20), [Range { from: 130, to: 150 }]);
-        assert_eq!(sent.unwind(150, 99), [Range { from: 100, to: 150 }], "the answer itself is unread");
-        assert_eq!(sent.unwind(150, 0), []);
+        assert_eq!(sent.unwind(150, 20, &VecDeque::new()), [Range { from: 130, to: 150 }]);
+        assert_eq!(
+            sent.unwind(150, 99, &VecDeque::new()),
+            [Range { from: 100, to: 150 }],
+            "the answer itself is unread"
+        );
+        assert_eq!(sent.unwind(150, 0, &VecDeque::new()), []);
         assert!(sent.older.is_none(), "a session that was owed nothing remembers no break");
     }
 
@@ -148,7 +180,7 @@ mod tests {
         for cursor in 101..120 {
             sent.answer(cursor, 0);
         }
-        assert_eq!(sent.unwind(120, 9), [Range { from: 111, to: 120 }]);
+        assert_eq!(sent.unwind(120, 9, &VecDeque::new()), [Range { from: 111, to: 120 }]);
         assert!(sent.older.is_none());
     }
 
@@ -165,6 +197,7 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         Feed(u64),
+        Hide(u64),
         Answer(u64),
         Jump(u64),
     }
@@ -172,6 +205,7 @@ mod tests {
     fn some_steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
             (1..50u64).prop_map(Step::Feed),
+            (1..50u64).prop_map(Step::Hide),
             (1..30u64).prop_map(Step::Answer),
             (1..40u64).prop_map(Step::Jump)
         ];
@@ -184,11 +218,15 @@ mod tests {
             let mut sent = Sent::new(1000, 1000);
             let mut cursor = 1000;
             let mut stream: Vec<Option<Offset>> = Vec::new();
-            let mut breaks = 0;
+            let (mut breaks, mut hidden) = (0, VecDeque::new());
             for step in steps {
                 match step {
                     Step::Feed(n) => {
                         stream.extend((cursor..cursor + n).map(Some));
+                        cursor += n;
+                    }
+                    Step::Hide(n) => {
+                        hidden.push_back(Range { from: cursor, to: cursor + n });
                         cursor += n;
                     }
                     Step::Answer(n) => {
@@ -205,7 +243,9 @@ mod tests {
             }
             let cut = stream.len().saturating_sub(unacknowledged);
             let want = Spans::from_ranges(stream[cut..].iter().flatten().map(|at| Range { from: *at, to: at + 1 }));
-            let got = Spans::from_ranges(sent.unwind(cursor, unacknowledged as u64));
+            let got = Spans::from_ranges(sent.unwind(cursor, unacknowledged as u64, &hidden));
+            let seen = |spans: &Spans| hidden.iter().fold(spans.clone(), |all, h| all.below(h.from).union(&all.above(h.to)));
+            let (got, want) = (seen(&got), seen(&want));
             if breaks <= RUNS_MAX {
                 prop_assert_eq!(got, want);
             } else {

@@ -7,18 +7,19 @@ use super::counters::CloseReason;
 use super::hashing::{HashJob, HashTask, Hashed};
 use super::link::{Phase, Who};
 use super::names::{Here, Rec};
-use super::registry::{NO_SLOT, Verifier};
+use super::registry::NO_SLOT;
 use super::relay::prev_of;
 use super::stream::Prev;
 use super::{Action, Mutation, Node, Timer};
 use crate::base::id::{LinkId, UserId};
 use crate::base::limits::{NAME_CHARS, SECRET_BYTES, SILENT};
 use crate::base::spans::Spans;
+use crate::base::vector::Vector;
 use crate::wire::line::Flow;
-use crate::wire::message::{ANONYMOUS, Activity, shorten};
+use crate::wire::message::{ANONYMOUS, Ext, shorten};
 
 /// Whether a link may become a session.
-enum Admission {
+pub(super) enum Admission {
     Anonymous,
     User(UserId),
     /// Something has to be found out first; the line comes again.
@@ -27,11 +28,18 @@ enum Admission {
 }
 
 impl Node {
-    pub(super) fn on_register(&mut self, link_id: LinkId, name: &str, secret: &str) -> Flow {
+    pub(super) fn on_register(
+        &mut self,
+        link_id: LinkId,
+        name: &str,
+        secret: &str,
+        ext: Option<&Ext>,
+    ) -> Flow {
         if self.at(link_id).is_session() {
             let info = "this connection is logged in; LOGOUT, then register on a new one";
             return self.reply_and_close(link_id, "INVALID_MESSAGE", info, CloseReason::Invalid);
         }
+        self.number_from_now(link_id, name, ext);
         let verdict = self.at_mut(link_id).aside.as_mut().and_then(|aside| aside.verdict.take());
         if let Some(Verdict::Registered(user, stamp)) = verdict
             && self.registry.user(user).stamp == stamp
@@ -79,15 +87,16 @@ impl Node {
         self.counters.registrations += 1;
         log::debug!("link {link_id}: registered {name:?}");
         self.start_registered(link_id, user);
-        self.answer(link_id, "REGISTER_SUCCESS", &format!("register success for {name}"));
+        let begin = self.relay.applied();
+        self.answer_in(link_id, "REGISTER_SUCCESS", &format!("register success for {name}"), &begin);
         Flow::Next
     }
 
-    pub(super) fn on_login(&mut self, link_id: LinkId, name: &str, secret: &str) -> Flow {
-        let link = self.at(link_id);
-        if link.is_session() {
-            return self.on_login_again(link_id, name, secret);
+    pub(super) fn on_login(&mut self, link_id: LinkId, name: &str, secret: &str, ext: Option<&Ext>) -> Flow {
+        if self.at(link_id).is_session() {
+            return self.on_login_again(link_id, name, secret, ext);
         }
+        self.number_from_now(link_id, name, ext);
         match self.admit(link_id, name, secret) {
             Admission::Later => Flow::Again,
             Admission::Refused(why) => self.refuse(link_id, "LOGIN_FAILED", &why, CloseReason::LoginFailed),
@@ -96,8 +105,10 @@ impl Node {
                 Flow::Again
             }
             Admission::Anonymous => {
-                self.start(link_id, Who::Anonymous, Phase::Online, Spans::open(self.delivery.feed.tail()));
-                self.login_success(link_id, name);
+                let owed = self.owed_at(link_id);
+                self.start(link_id, Who::Anonymous, Phase::Online, owed);
+                let begin = self.relay.applied();
+                self.login_success(link_id, name, &begin);
                 self.place(link_id);
                 Flow::Next
             }
@@ -106,7 +117,7 @@ impl Node {
 
     /// LOGIN on a connection that is a session already: the end of a silent one's silence, or a client
     /// that asks twice.
-    fn on_login_again(&mut self, link_id: LinkId, name: &str, secret: &str) -> Flow {
+    fn on_login_again(&mut self, link_id: LinkId, name: &str, secret: &str, ext: Option<&Ext>) -> Flow {
         let own = self.own_name(link_id);
         if own != name {
             let name = shorten(name);
@@ -117,19 +128,24 @@ impl Node {
             self.counters.logins_refused += 1;
             return self.refuse(link_id, "LOGIN_FAILED", WRONG, CloseReason::LoginFailed);
         }
+        self.number_from_now(link_id, name, ext);
         let link = self.at_mut(link_id);
         link.phase = Phase::Online;
-        if link.aside.take().is_none_or(|aside| !aside.answered) {
-            self.login_success(link_id, name);
+        let answered = link.aside.as_mut().is_some_and(|aside| std::mem::take(&mut aside.answered));
+        link.aside.take_if(|aside| aside.ids.is_none());
+        if !answered {
+            let cursor = self.at(link_id).spans.current().map_or(self.delivery.feed.tail(), |r| r.from);
+            let begin = self.relay.position(cursor);
+            self.login_success(link_id, name, &begin);
         }
         self.place(link_id);
         Flow::Next
     }
 
-    pub(super) fn login_success(&mut self, link_id: LinkId, name: &str) {
+    pub(super) fn login_success(&mut self, link_id: LinkId, name: &str, begin: &Vector) {
         self.counters.logins += 1;
         log::debug!("link {link_id}: logged in as {name:?}");
-        self.answer(link_id, "LOGIN_SUCCESS", &format!("logged in as user {name}"));
+        self.answer_in(link_id, "LOGIN_SUCCESS", &format!("logged in as user {name}"), begin);
     }
 
     pub(super) fn on_logout(&mut self, link_id: LinkId) -> Flow {
@@ -143,77 +159,9 @@ impl Node {
         Flow::Pause
     }
 
-    pub(super) fn on_activity(
-        &mut self,
-        link_id: LinkId,
-        name: &str,
-        secret: &str,
-        activity: &Activity,
-    ) -> Flow {
-        let link = self.at(link_id);
-        if !link.is_session() && !link.is_leaving() {
-            match self.admit(link_id, name, secret) {
-                Admission::Later => return Flow::Again,
-                Admission::Refused(why) => {
-                    return self.refuse(
-                        link_id,
-                        "AUTHENTICATION_FAIL",
-                        &why,
-                        CloseReason::AuthenticationFail,
-                    );
-                }
-                Admission::User(user) => {
-                    self.claim(link_id, user, false);
-                    return Flow::Again;
-                }
-                Admission::Anonymous => {
-                    let owed = Spans::open(self.delivery.feed.tail());
-                    self.start(link_id, Who::Anonymous, Phase::Silent, owed);
-                }
-            }
-        } else if !self.is_own(link_id, name, secret) {
-            let info = "the name or the secret is not the one this connection is logged in with";
-            return self.reply_and_close(
-                link_id,
-                "AUTHENTICATION_FAIL",
-                info,
-                CloseReason::AuthenticationFail,
-            );
-        }
-        match self.say(link_id, name, activity) {
-            Ok(()) => Flow::Next,
-            Err(refusal) => {
-                let info = refusal.to_string();
-                self.reply_and_close(link_id, "INVALID_MESSAGE", &info, CloseReason::Invalid)
-            }
-        }
-    }
-
-    /// The name the session is logged in with.
-    fn own_name(&self, link_id: LinkId) -> &str {
-        match self.at(link_id).who {
-            Who::User(user) => &self.registry.user(user).name,
-            _ => ANONYMOUS,
-        }
-    }
-
-    /// True when this is the pair the session is logged in with. Nobody has a secret for `anonymous`, so
-    /// none is looked at.
-    fn is_own(&self, link_id: LinkId, name: &str, secret: &str) -> bool {
-        match self.at(link_id).who {
-            Who::Nobody | Who::Server(_) => false,
-            Who::Anonymous => name == ANONYMOUS,
-            Who::User(user) => {
-                let user = self.registry.user(user);
-                let matches = |known: Verifier| known.matches(&self.registry.verifier(name, secret));
-                *user.name == *name && user.verifier.is_some_and(matches)
-            }
-        }
-    }
-
     /// May this link become a session of `name`? Asks for a hash or for the name's older sessions to be
     /// settled where that has to be known first.
-    fn admit(&mut self, link_id: LinkId, name: &str, secret: &str) -> Admission {
+    pub(super) fn admit(&mut self, link_id: LinkId, name: &str, secret: &str) -> Admission {
         if name == ANONYMOUS {
             return Admission::Anonymous;
         }
@@ -304,7 +252,7 @@ impl Node {
         link.spans = owed;
         link.who = who;
         link.phase = phase;
-        link.aside.take_if(|aside| !aside.answered);
+        link.aside.take_if(|aside| !aside.answered && aside.ids.is_none());
         if phase == Phase::Silent {
             self.timers.set(self.now + SILENT, Timer::Silent(link_id));
         } else {
@@ -325,10 +273,16 @@ impl Node {
         let generation = self.mesh.clock.draw();
         let tail = self.delivery.feed.tail();
         let start = self.relay.applied();
-        let here = Here { link: Some(link_id), confirmed: tail, start: start.clone(), ..Here::default() };
+        let owed = self.owed_at(link_id);
+        let start = match self.ids(link_id).and_then(|ids| ids.at.clone()) {
+            Some(at) => at.min(&start),
+            None => start,
+        };
+        let confirmed = owed.current().map_or(tail, |r| r.from);
+        let here = Here { link: Some(link_id), confirmed, start: start.clone(), ..Here::default() };
         let rec = Rec { vector: Some(start), here: Some(Box::new(here)), ..self.new_rec(generation) };
         self.known_mut(user).put(rec);
-        self.start(link_id, Who::User(user), Phase::Silent, Spans::open(tail));
+        self.start(link_id, Who::User(user), Phase::Silent, owed);
         self.tell_session(user, generation, Vec::new());
     }
 

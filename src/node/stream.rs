@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use super::mesh::PeerId;
 use crate::base::feed::{Feed, Offset};
 use crate::base::id::StreamId;
+use crate::base::spans::Range;
 use crate::base::time::Time;
 
 /// What a sender said before on other servers.
@@ -257,6 +258,17 @@ impl Stream {
         let first_early = self.early.partition_point(|early| early.1 < from).min(upto_early);
         let early = self.early.range(first_early..upto_early).map(|early| early.1);
         early.chain(self.offsets.range(first..upto).copied())
+    }
+
+    /// The frames that begin in a range of the feed, each with its number.
+    pub fn frames(&self, range: Range) -> impl Iterator<Item = (Offset, u64)> {
+        let from = self.offsets.partition_point(|at| *at < range.from);
+        let to = self.offsets.partition_point(|at| *at < range.to);
+        let early_from = self.early.partition_point(|early| early.1 < range.from);
+        let early_to = self.early.partition_point(|early| early.1 < range.to);
+        let early = self.early.range(early_from..early_to).map(|early| (early.1, early.0));
+        let first = self.base + 1 + from as u64;
+        early.chain(self.offsets.range(from..to).copied().zip(first..))
     }
 
     /// What must be applied before this frame.

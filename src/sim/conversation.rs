@@ -53,7 +53,11 @@ impl Cluster {
 
     fn client_hears(&mut self, pipe: PipeId, line: &[u8], end: u64) {
         if line.starts_with(b"{\"command\":\"ACTIVITY_BROADCAST\",") {
-            return self.user_hears(pipe, line, end);
+            let Some(u) = self.talks.get(&pipe).map(|talk| talk.user) else { return };
+            return match self.is_news(u, pipe, line) {
+                true => self.user_hears(pipe, line, end),
+                false => {}
+            };
         }
         let value = match check_line(line) {
             Ok(value) => value,
@@ -66,8 +70,14 @@ impl Cluster {
         let (u, stage) = (talk.user, talk.stage);
         self.tell(|| format!("client {u} hears {}", String::from_utf8_lossy(line)));
         match value["command"].as_str().unwrap_or_default() {
-            "REGISTER_SUCCESS" => self.on_registered(u, pipe, stage),
+            "REGISTER_SUCCESS" => {
+                self.on_success_of_ids(u, pipe, &value);
+                self.on_registered(u, pipe, stage);
+            }
+            "MESSAGE_ACK" => self.on_ack_of_ids(u, &value),
+            "NEXT" => self.on_next_of_ids(pipe, &value),
             "LOGIN_SUCCESS" => {
+                self.on_success_of_ids(u, pipe, &value);
                 if stage == Stage::LoggingIn {
                     self.set_stage(pipe, Stage::Online);
                     self.users[u].is_registered = true;
@@ -104,7 +114,7 @@ impl Cluster {
             return self.violate("each REGISTER has one answer", format!("client {u}"));
         }
         self.name_won(u, pipe);
-        let pair = self.users[u].pair();
+        let pair = self.users[u].introduction();
         match self.users[u].entrance {
             Entrance::Same => {
                 self.set_stage(pipe, Stage::LoggingIn);
@@ -233,7 +243,8 @@ impl Cluster {
 
     /// An anonymous client's membership ends with its connection.
     fn end_of_session(&mut self, u: usize, pipe: PipeId) {
-        if self.users[u].is_anonymous() && self.talks[&pipe].success.is_some() {
+        if self.users[u].is_anonymous() && self.users[u].ids.is_none() && self.talks[&pipe].success.is_some()
+        {
             self.users[u].joined = None;
         }
     }
@@ -268,7 +279,7 @@ impl Cluster {
         talk.success = Some(now);
         let u = talk.user;
         let user = &mut self.users[u];
-        if user.joined.is_none() {
+        if user.joined.is_none() && user.ids.is_none() {
             user.joined = Some(now);
         }
         if let Some((_, _, back)) = user.absences.last_mut() {
@@ -294,6 +305,8 @@ fn check_line(line: &[u8]) -> Result<Value, String> {
             | "INVALID_MESSAGE"
             | "AUTHENTICATION_FAIL",
         ) => text("info"),
+        Some("NEXT") => value["ids"].is_array(),
+        Some("MESSAGE_ACK") => value["cseq"].is_u64(),
         Some("REDIRECT") => text("hostname") && value["port"].is_u64(),
         _ => false,
     };

@@ -100,6 +100,9 @@ impl Cluster {
     /// May a sender's message come after a later one of it, to anybody?
     pub(super) fn order_excused(&self, id: MessageId, highest: usize) -> Option<&'static str> {
         let message = self.ledger.get(id)?;
+        if self.users[id.device].ids.is_some() {
+            return None;
+        }
         if message.single {
             return Some("excused: out of order, shown with one copy");
         }

@@ -42,7 +42,12 @@ impl Cluster {
             && let Some(id) = stamp(line)
         {
             self.schedule.note((id.device as u64) << 32 | id.k as u64);
-            if self.ledger.get(id).is_none_or(|message| message.accepted.is_some()) {
+            let may_again = self.users.get(id.device).is_some_and(|user| user.ids.is_some());
+            let took = |message: &super::ledger::Message| {
+                let copies = message.accepted.iter().chain(&message.again);
+                message.accepted.is_some() && (!may_again || copies.into_iter().any(|copy| copy.boot == boot))
+            };
+            if self.ledger.get(id).is_none_or(took) {
                 self.violate("a message is accepted once", format!("{id:?} at server {h}"));
             }
             self.judge.mark("messages");
@@ -122,7 +127,11 @@ impl Cluster {
             }
         }
         self.exposed(id);
-        let Some(accepted) = self.ledger.get(id).and_then(|m| m.accepted) else { return };
+        let copies =
+            |m: &super::ledger::Message| m.accepted.into_iter().chain(m.again.clone()).collect::<Vec<_>>();
+        let copies = self.ledger.get(id).map(copies).unwrap_or_default();
+        let here = copies.iter().find(|copy| copy.boot == b).or(copies.first());
+        let Some(accepted) = here.copied() else { return };
         let host = &mut self.hosts[self.ledger.boots[b].host];
         // A peer that let the bound run out is not waited for before it has caught up.
         if accepted.boot == b && now.since(accepted.at) >= SECOND_COPY {
@@ -206,7 +215,13 @@ impl Cluster {
         let highest = user.highest[id.device].max(id.k);
         user.highest[id.device] = highest;
         if let Some(receipt) = before {
-            return match self.repeat_excused(u, pipe, &receipt) {
+            let is_double = self.ledger.get(id).is_some_and(|message| !message.again.is_empty());
+            let excuse = match self.users[u].ids {
+                Some(_) => None,
+                None if is_double => Some("excused: a repeat of what its sender said on two servers"),
+                None => self.repeat_excused(u, pipe, &receipt),
+            };
+            return match excuse {
                 Some(why) => self.judge.mark(why),
                 None => self.violate(
                     "a client hears a message once",
@@ -215,7 +230,9 @@ impl Cluster {
             };
         }
         if id.k < highest {
-            match self.order_excused(id, highest).or_else(|| self.order_excused_for(u, id)) {
+            let is_strict = self.both_number(u, id);
+            let excuse = || self.order_excused(id, highest).or_else(|| self.order_excused_for(u, id));
+            match if is_strict { None } else { excuse() } {
                 Some(why) => self.judge.mark(why),
                 None => self.violate(
                     "a client hears each sender in order",

@@ -24,6 +24,8 @@ pub(super) struct Message {
     pub pipe: PipeId,
     pub end: u64,
     pub accepted: Option<Accepted>,
+    /// Other servers took it, too: its client has an id and said it again.
+    pub again: Vec<Accepted>,
     /// The line it became, once somebody heard it and it was right.
     pub line: Option<Box<[u8]>>,
     /// When any client was shown it.
@@ -35,6 +37,7 @@ pub(super) struct Message {
 /// A server took a message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Accepted {
+    pub id: MessageId,
     pub at: Time,
     pub boot: usize,
     pub seq: u64,
@@ -107,8 +110,11 @@ impl Ledger {
     pub fn accept(&mut self, at: Time, boot: usize, id: MessageId) {
         self.boots[boot].accepted.push(id);
         let seq = self.boots[boot].accepted.len() as u64;
-        if let Some(message) = self.get_mut(id) {
-            message.accepted = Some(Accepted { at, boot, seq });
+        let accepted = Accepted { id, at, boot, seq };
+        match self.get_mut(id) {
+            Some(message) if message.accepted.is_some() => message.again.push(accepted),
+            Some(message) => message.accepted = Some(accepted),
+            None => {}
         }
     }
 
@@ -131,8 +137,17 @@ impl Ledger {
     }
 
     pub fn holds(&self, boot: usize, accepted: &Accepted) -> bool {
-        boot == accepted.boot
-            || self.boots[boot].holds.get(&accepted.boot).is_some_and(|upto| *upto >= accepted.seq)
+        let message = self.get(accepted.id);
+        let copies = message.into_iter().flat_map(|message| message.accepted.iter().chain(&message.again));
+        [accepted].into_iter().chain(copies).any(|copy| {
+            boot == copy.boot || self.boots[boot].holds.get(&copy.boot).is_some_and(|upto| *upto >= copy.seq)
+        })
+    }
+
+    /// The message with this number of a stream.
+    pub fn named(&self, stream: StreamId, seq: u64) -> Option<MessageId> {
+        let boot = &self.boots[*self.streams.get(&stream)?];
+        boot.accepted.get(seq.checked_sub(1)? as usize).copied()
     }
 
     /// How long one boot has been lacking what another has accepted.

@@ -12,6 +12,7 @@ mod excuses;
 mod faults;
 mod hearing;
 mod host;
+mod ids;
 mod judge;
 mod ledger;
 mod links;

@@ -16,7 +16,7 @@ impl Cluster {
             // One that has just started takes nobody in before it is in step.
             && (0..self.hosts.len()).all(|h| self.hears_since(h).is_some() && self.untold(h).is_empty())
             && self.is_balanced()
-            && (0..self.users.len()).all(|u| self.missing(u).is_empty())
+            && (0..self.users.len()).all(|u| self.missing(u).is_empty() && self.unsafe_messages(u).is_empty())
     }
 
     /// Who logged in while its old session was still there looks like two devices. What the old one was owed is
@@ -97,6 +97,7 @@ impl Cluster {
         self.nothing_shown_is_gone();
         self.servers_agree();
         self.everybody_heard_everything();
+        self.nothing_numbered_is_lost();
         self.every_name_has_one_winner();
         if !self.names_agree() {
             let nodes = self.hosts.iter().filter_map(|host| host.node.as_ref());

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::ids;
 use crate::base::rng::Rng;
 
 /// A kind of trouble, or of behaviour that makes some.
@@ -65,11 +66,13 @@ pub enum Class {
     Balance,
     /// They start others when they are full.
     Spawn,
+    /// Some clients have ids, and hear and are heard without a fault.
+    Ids,
 }
 
 impl Class {
     /// All of them.
-    pub const ALL: [Class; 27] = [
+    pub const ALL: [Class; 28] = [
         Class::Kill,
         Class::Vanish,
         Class::Pause,
@@ -97,6 +100,7 @@ impl Class {
         Class::Small,
         Class::Balance,
         Class::Spawn,
+        Class::Ids,
     ];
 
     /// Those that befall servers, one after the other.
@@ -144,6 +148,7 @@ impl Class {
             Class::Small => "small",
             Class::Balance => "balance",
             Class::Spawn => "spawn",
+            Class::Ids => "ids",
         }
     }
 
@@ -159,6 +164,7 @@ impl Class {
             Class::Small => Some("a piece of a journal was read"),
             Class::Balance => Some("a client was sent to a server with fewer"),
             Class::Spawn => Some("a server was started"),
+            Class::Ids => Some("messages were said again"),
             other => Some(other.label()),
         }
     }
@@ -260,6 +266,7 @@ impl Swarm {
     pub fn draw(rng: &mut Rng, allowed: Classes) -> Swarm {
         // By chances of their own, so that seeds without them play what they played before there were any.
         let drains = Rng::new(rng.clone().draw() ^ DRAIN_CHANCE).chance(15);
+        let has_ids = ids::are_there(rng);
         let mut own_chance = Rng::new(rng.clone().draw() ^ BALANCE_CHANCE);
         let of_loads = |class: &Class| matches!(class, Class::Balance | Class::Spawn);
         let own = |class: &Class| Class::OF_SERVERS.contains(class) || of_loads(class);
@@ -270,10 +277,12 @@ impl Swarm {
                 classes = classes.with(*rng.choose(&faults));
             }
         }
-        if drains {
-            classes = classes.with(Class::Drain).and(allowed);
+        for (class, _) in [(Class::Drain, drains), (Class::Ids, has_ids)].into_iter().filter(|(_, has)| *has)
+        {
+            classes = classes.with(class).and(allowed);
         }
-        for class in allowed.iter().filter(|class| !own(class) && *class != Class::Drain) {
+        let is_drawn = |class: &Class| matches!(class, Class::Drain | Class::Ids);
+        for class in allowed.iter().filter(|class| !own(class) && !is_drawn(class)) {
             let percent = match class {
                 Class::Move | Class::Break => 60,
                 Class::Busy | Class::Wan | Class::Tiny | Class::SlowDisk => 15,

@@ -1,13 +1,15 @@
 //! A client: a person at one device, with connections one after the other. It speaks the real protocol and
 //! has one of the habits that existing clients have.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::cluster::Cluster;
+use super::ids::{self, Ids};
 use super::ledger::{Message, MessageId};
 use super::pipe::{Owner, PipeId};
 use super::schedule::{Event, ms};
 use super::swarm::Class;
+use crate::base::id::StreamId;
 use crate::base::time::Time;
 use crate::wire::message::ANONYMOUS;
 
@@ -83,6 +85,8 @@ pub(super) struct User {
     pub sent_on: Vec<Time>,
     /// When it logged out, of which boot, and when it was back.
     pub absences: Vec<(Time, Option<usize>, Option<Time>)>,
+    /// It numbers what it says.
+    pub ids: Option<Box<Ids>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +121,10 @@ pub(super) struct Talk {
     pub line: Vec<u8>,
     pub heard: BTreeSet<MessageId>,
     pub read_set: bool,
+    /// Of a client with an id: up to where it has said its messages here, or they were known; and which
+    /// broadcasts come next.
+    pub written: Option<usize>,
+    pub next: VecDeque<(StreamId, u64)>,
 }
 
 impl User {
@@ -129,6 +137,13 @@ impl User {
             return format!(r#""username":"{ANONYMOUS}""#);
         }
         format!(r#""username":"{}","secret":"{}""#, self.name, self.secret)
+    }
+}
+
+impl User {
+    /// What it says when it logs in.
+    pub fn introduction(&self) -> String {
+        self.pair() + &self.ids.as_ref().map_or(String::new(), |ids| ids.ext())
     }
 }
 
@@ -154,7 +169,8 @@ impl Cluster {
         user.talk = Some(pipe);
         user.talks.push(pipe);
         let (registers, is_back) = (user.is_owner && !user.is_registered, user.talks.len() > 1);
-        let comes_early = user.is_early && !registers && is_back && !user.is_anonymous();
+        let comes_early =
+            user.ids.is_none() && user.is_early && !registers && is_back && !user.is_anonymous();
         let talk = Talk {
             user: u,
             host: h,
@@ -168,9 +184,11 @@ impl Cluster {
             line: Vec::new(),
             heard: BTreeSet::new(),
             read_set: false,
+            written: None,
+            next: VecDeque::new(),
         };
         self.talks.insert(pipe, talk);
-        let pair = self.users[u].pair();
+        let pair = self.users[u].introduction();
         self.tell(|| format!("client {u} ({pair}) comes to server {h}, pipe {pipe}"));
         if registers {
             self.client_writes(pipe, &format!("{{\"command\":\"REGISTER\",{pair}}}\n"));
@@ -220,21 +238,30 @@ impl Cluster {
         };
         let activity = format!(r#"{{"d":{u},"k":{k}{more}}}"#);
         let pair = self.users[u].pair();
-        self.client_writes(
-            pipe,
-            &format!("{{\"command\":\"ACTIVITY_MESSAGE\",{pair},\"activity\":{activity}}}\n"),
-        );
+        let has_id = self.users[u].ids.is_some();
+        if !has_id {
+            self.client_writes(
+                pipe,
+                &format!("{{\"command\":\"ACTIVITY_MESSAGE\",{pair},\"activity\":{activity}}}\n"),
+            );
+        }
         let message = Message {
             activity,
             name: self.users[u].name.clone(),
             pipe,
             end: self.pipes[pipe].flows[0].written(),
             accepted: None,
+            again: Vec::new(),
             line: None,
             exposed: None,
             single: false,
         };
         self.ledger.messages[u].push(message);
+        if has_id {
+            self.write_kept(u, pipe);
+            let end = self.pipes[pipe].flows[0].written();
+            self.ledger.messages[u][k - 1].end = end;
+        }
     }
 
     /// All clients of this seed.
@@ -265,6 +292,11 @@ impl Cluster {
             self.add_user(ANONYMOUS, false);
         }
         let n = self.users.len();
+        if self.has(Class::Ids) {
+            for (user, ids) in self.users.iter_mut().zip(ids::draw(&self.rng, n)) {
+                user.ids = ids;
+            }
+        }
         for user in &mut self.users {
             user.got = vec![Vec::new(); n];
             user.highest = vec![0; n];
@@ -314,6 +346,7 @@ impl Cluster {
             unread: BTreeSet::new(),
             sent_on: Vec::new(),
             absences: Vec::new(),
+            ids: None,
         });
     }
 }

@@ -125,6 +125,13 @@ impl Cluster {
         let user = &self.users[u];
         let Some(joined) = user.joined.filter(|_| !user.is_retired) else { return Vec::new() };
         let heard = |id: MessageId| user.got[id.device].get(id.k - 1).is_some_and(Option::is_some);
+        if user.ids.is_some() {
+            let all = self.ledger.accepted();
+            let owed = all.filter(|(id, _, accepted)| {
+                accepted.at > joined && !heard(*id) && self.ledger.is_held(accepted)
+            });
+            return owed.map(|(id, ..)| id).filter(|id| !self.is_lost_and_told(u, *id)).collect();
+        }
         self.ledger
             .accepted()
             .filter(|(id, _, accepted)| accepted.at > joined && !heard(*id) && self.ledger.is_held(accepted))

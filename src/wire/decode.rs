@@ -130,7 +130,8 @@ impl<'t, 'a> Source<'t, 'a> {
             return Err(Refusal::Number);
         }
         self.refuse_repeats(0, keys)?;
-        let [mut command, mut username, mut secret, mut info, mut activity] = [None; 5];
+        let [mut command, mut username, mut secret, mut info] = [None; 4];
+        let [mut activity, mut ext, mut cseq] = [None; 3];
         for member in self.members(0) {
             match member.key {
                 "command" => command = Some(member),
@@ -138,6 +139,8 @@ impl<'t, 'a> Source<'t, 'a> {
                 "secret" => secret = Some(member),
                 "info" => info = Some(member),
                 "activity" => activity = Some(member),
+                "ext" => ext = Some(member),
+                "cseq" => cseq = Some(member),
                 _ => {}
             }
         }
@@ -158,11 +161,12 @@ impl<'t, 'a> Source<'t, 'a> {
             Some(_) => return Err(Refusal::NeedsString(named, "secret")),
         };
         match named {
-            "LOGIN" => Ok(ClientMessage::Login { username, secret }),
-            "REGISTER" => Ok(ClientMessage::Register { username, secret }),
+            "LOGIN" => Ok(ClientMessage::Login { username, secret, ext: self.ext(ext)? }),
+            "REGISTER" => Ok(ClientMessage::Register { username, secret, ext: self.ext(ext)? }),
             _ => {
                 let activity = self.activity(activity.ok_or(Refusal::NeedsActivity)?, keys)?;
-                Ok(ClientMessage::Activity { username, secret, activity })
+                let cseq = cseq.and_then(|cseq| self.number(cseq.value)).filter(|cseq| *cseq > 0);
+                Ok(ClientMessage::Activity { username, secret, activity, cseq })
             }
         }
     }
@@ -264,5 +268,6 @@ impl<'t, 'a> Source<'t, 'a> {
     }
 }
 
+mod ext;
 #[cfg(test)]
 mod tests;

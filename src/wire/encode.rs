@@ -2,8 +2,9 @@
 
 use std::io::Write;
 
+use super::ids;
 use super::message::{Activity, Refusal};
-use crate::base::id::ServerId;
+use crate::base::id::{ClientId, ServerId};
 
 /// Appends an ACTIVITY_BROADCAST of `activity`, said by `name`, as one finished line.
 ///
@@ -12,8 +13,23 @@ use crate::base::id::ServerId;
 /// so numbers, escapes and the order of keys stay as they were said.
 /// On error (`limit` is in bytes, without the line end) `out` is as it was.
 pub fn broadcast(out: &mut Vec<u8>, activity: &Activity, name: &str, limit: usize) -> Result<(), Refusal> {
+    broadcast_of(out, activity, name, limit, None)
+}
+
+/// The same with the id and the number of a client that has them.
+pub fn broadcast_of(
+    out: &mut Vec<u8>,
+    activity: &Activity,
+    name: &str,
+    limit: usize,
+    id: Option<(ClientId, u64)>,
+) -> Result<(), Refusal> {
     let start = out.len();
-    out.extend_from_slice(b"{\"command\":\"ACTIVITY_BROADCAST\",\"activity\":{");
+    match id {
+        None => out.extend_from_slice(b"{\"command\":\"ACTIVITY_BROADCAST\","),
+        Some((client, cseq)) => ids::begin(out, client, cseq),
+    }
+    out.extend_from_slice(b"\"activity\":{");
     ascii(out, activity.front);
     ascii(out, activity.back);
     out.extend_from_slice(if activity.is_empty {

@@ -3,12 +3,13 @@
 use std::fmt;
 
 use crate::base::limits::{INPUT_TURN, JSON_DEPTH};
+use crate::base::vector::Vector;
 
 /// The user name that needs no registration and no secret.
 pub const ANONYMOUS: &str = "anonymous";
 
 /// One line from a client. Names and secrets are decoded; the activity is the client's own bytes.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum ClientMessage<'a> {
     /// Make this name mine.
     Register {
@@ -16,6 +17,8 @@ pub enum ClientMessage<'a> {
         username: &'a str,
         /// The secret that later logins must show; empty when absent or null.
         secret: &'a str,
+        /// It numbers what it says.
+        ext: Option<Box<Ext>>,
     },
     /// Start a session.
     Login {
@@ -23,6 +26,8 @@ pub enum ClientMessage<'a> {
         username: &'a str,
         /// Empty when absent or null.
         secret: &'a str,
+        /// It numbers what it says.
+        ext: Option<Box<Ext>>,
     },
     /// End this session.
     Logout,
@@ -34,12 +39,25 @@ pub enum ClientMessage<'a> {
         secret: &'a str,
         /// What is said.
         activity: Activity<'a>,
+        /// Its number, if there is one.
+        cseq: Option<u64>,
     },
     /// The client complains about a line of ours.
     Invalid {
         /// Its complaint.
         info: &'a str,
     },
+}
+
+/// What a client that numbers its messages says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ext {
+    /// Drawn at random once; nobody else knows it.
+    pub client: [u8; 16],
+    /// The first of its messages that it can say again, from 1 on.
+    pub from: u64,
+    /// The last broadcast it had of each stream; none if it begins now.
+    pub at: Option<Vector>,
 }
 
 /// The members of a JSON object as the client wrote them, between the braces, without any
@@ -77,6 +95,12 @@ pub enum Refusal {
     NeedsString(&'static str, &'static str),
     /// `activity` absent or not an object.
     NeedsActivity,
+    /// Something is wrong with `ext`.
+    Ext(&'static str),
+    /// A client that numbers its messages sent one without.
+    NeedsNumber,
+    /// It left out a number; the next one is this.
+    Jump(u64),
     /// The line is longer than so many bytes.
     LineTooLong(usize),
     /// The line took longer than its turn of scarce memory.
@@ -111,6 +135,12 @@ impl fmt::Display for Refusal {
             Refusal::NeedsActivity => {
                 write!(f, "ACTIVITY_MESSAGE needs \"activity\", and it must be an object")
             }
+            Refusal::Ext(why) => write!(f, "{why}"),
+            Refusal::NeedsNumber => write!(
+                f,
+                "ACTIVITY_MESSAGE needs \"cseq\" on a connection with \"ext\": a whole number, 1 for the first"
+            ),
+            Refusal::Jump(next) => write!(f, "a \"cseq\" was left out; the next one is {next}"),
             Refusal::LineTooLong(limit) => write!(f, "the line is longer than the limit of {limit} bytes"),
             Refusal::LineTooSlow => write!(
                 f,

@@ -3,6 +3,7 @@
 pub mod decode;
 pub mod encode;
 pub mod frame;
+pub mod ids;
 pub mod line;
 pub mod message;
 pub mod peer;

@@ -46,6 +46,8 @@ pub fn check_line(line: &str) -> Result<Value, String> {
             | "INVALID_MESSAGE"
             | "AUTHENTICATION_FAIL",
         ) => text("info"),
+        Some("NEXT") => value["ids"].is_array(),
+        Some("MESSAGE_ACK") => value["cseq"].is_u64(),
         Some("REDIRECT") => text("hostname") && value["port"].is_u64(),
         Some("ACTIVITY_BROADCAST") => value["activity"]["authenticated_user"].is_string(),
         _ => false,

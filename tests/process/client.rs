@@ -5,12 +5,15 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::kept::Folder;
 use crate::stage::{BINARY, Process, Server};
 
 fn client(server: &Server, flags: &[&str]) -> Process {
     let port = server.port.to_string();
     let mut command = Command::new(BINARY);
     command.args(["client", "-rh", "127.0.0.1", "-rp", &port]).args(flags);
+    // No secret is kept for the next test.
+    command.env("XDG_CONFIG_HOME", "/dev/null");
     Process::start(command.env("RUST_LOG", "trace").stdin(Stdio::piped()))
 }
 
@@ -82,6 +85,31 @@ fn a_name_alone_registers_and_its_secret_is_told_once_and_logs_in() {
     let errors = ann.errors.rest();
     assert!(!errors.contains(secret), "a secret that was given is not told:\n{errors}");
     ann.end_with(0);
+}
+
+#[test]
+fn a_secret_made_here_is_remembered_for_its_host_and_name() {
+    let folder = Folder::new("client-secret");
+    let server = Server::start(&[]);
+    let run = |name: &str| {
+        let mut command = Command::new(BINARY);
+        command.args(["client", "-rp", &server.port.to_string(), "-u", name]).stdin(Stdio::null());
+        let mut client = Process::start(command.env("XDG_CONFIG_HOME", folder.here()));
+        let errors = client.errors.rest();
+        (client.end().code(), errors)
+    };
+    let (code, errors) = run("ann");
+    let file = folder.here().join("activitystreamer/secrets");
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(errors.contains(&format!("{} has it", file.display())), "{errors}");
+    let (code, errors) = run("ann");
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(!errors.contains("registered"), "{errors}");
+    let text = std::fs::read_to_string(&file).expect("it is there");
+    std::fs::write(&file, text.replace("\"secret\":\"", "\"secret\":\"X")).expect("a file");
+    let (code, errors) = run("ann");
+    assert_eq!(code, Some(3), "{errors}");
+    assert!(errors.contains("take its line out there"), "{errors}");
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod load;
 mod moves;
 mod names;
 mod network;
+mod once;
 mod pages;
 mod partition;
 mod program;
@@ -38,3 +39,5 @@ mod settings;
 mod stage;
 mod storage;
 mod talk;
+#[cfg(feature = "terminal")]
+mod terminal;

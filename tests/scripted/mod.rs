@@ -1,5 +1,6 @@
 //! A server that does what a test says, and a client that runs against it. Every wait ends with an
 //! error after [`PATIENCE`].
+#![allow(dead_code, reason = "each test uses its part")]
 
 use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -1,0 +1,244 @@
+//! Clients with ids: they number what they say, keep it, and know what they had. So nothing excuses that one of
+//! them hears another's message twice, late or never.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::cluster::Cluster;
+use super::ledger::MessageId;
+use super::pipe::PipeId;
+use super::schedule::ms;
+use super::swarm::Class;
+use super::user::Stage;
+use crate::base::id::{ClientId, StreamId, hex};
+use crate::base::rng::Rng;
+use crate::base::seen::Seen;
+use crate::base::time::Time;
+use crate::wire::ids::said_with;
+
+/// What such a client knows, over all its connections.
+#[derive(Debug, Default)]
+pub(super) struct Ids {
+    secret: String,
+    /// Its messages up to this one need not be kept.
+    pub acked: usize,
+    /// What it had, by position and by number.
+    at: Option<BTreeMap<StreamId, Place>>,
+    of: BTreeMap<ClientId, Seen>,
+    /// Broadcasts that it was told are lost.
+    pub lost: u64,
+}
+
+/// Where it began to hear a stream, and what it has heard of it.
+#[derive(Debug, Default)]
+struct Place {
+    begin: u64,
+    heard: Seen,
+}
+
+const IDS_CHANCE: u64 = 0x1d5e_0000_0000_0000;
+
+/// Who of so many has an id: by chances of their own, so that the others do what they did before there were any.
+pub(super) fn draw(rng: &Rng, n: usize) -> Vec<Option<Box<Ids>>> {
+    let mut rng = Rng::new(rng.clone().draw() ^ IDS_CHANCE);
+    let mut one = |_| {
+        let secret = format!("{:016x}{:016x}", rng.draw(), rng.draw());
+        rng.chance(50).then(|| Box::new(Ids { secret, ..Ids::default() }))
+    };
+    (0..n).map(&mut one).collect()
+}
+
+/// Whether a seed has any.
+pub(super) fn are_there(rng: &Rng) -> bool {
+    Rng::new(rng.clone().draw() ^ !IDS_CHANCE).chance(60)
+}
+
+impl Ids {
+    /// What it says of itself when it logs in.
+    pub fn ext(&self) -> String {
+        let at = self.at.as_ref().map(|at| {
+            let one = |(stream, place): (&StreamId, &Place)| {
+                format!("\"{stream:?}\":{}", place.heard.top().max(place.begin))
+            };
+            format!(r#","at":{{{}}}"#, at.iter().map(one).collect::<Vec<_>>().join(","))
+        });
+        let at = at.unwrap_or_default();
+        format!(r#","ext":{{"client":"{}"{at}}}"#, self.secret)
+    }
+
+    fn begin_at(&mut self, stream: StreamId, seq: u64) {
+        let place = self.at.get_or_insert_default().entry(stream).or_default();
+        place.begin = place.begin.max(seq);
+    }
+}
+
+impl Cluster {
+    /// The client is in: it says again what this server does not know of it.
+    pub(super) fn on_success_of_ids(&mut self, u: usize, pipe: PipeId, value: &Value) {
+        let said = self.ledger.messages[u].len();
+        let Some(ids) = self.users[u].ids.as_mut() else { return };
+        let ext = &value["ext"];
+        let Some(cseq) = ext["cseq"].as_u64().filter(|cseq| *cseq as usize <= said) else {
+            let text = format!("client {u} said {said}, and is told {value}");
+            return self.violate("a server knows what a client with an id has said", text);
+        };
+        ids.lost += ext["lost"].as_u64().unwrap_or_default();
+        ids.at.get_or_insert_default();
+        for (stream, seq) in ext["at"].as_object().into_iter().flatten() {
+            if let (Some(bytes), Some(seq)) = (hex::<8>(stream), seq.as_u64()) {
+                ids.begin_at(StreamId(u64::from_be_bytes(bytes)), seq);
+            }
+        }
+        let success = self.talks[&pipe].success;
+        let user = &mut self.users[u];
+        user.joined = user.joined.or(success);
+        let Some(talk) = self.talks.get_mut(&pipe).filter(|talk| talk.written.is_none()) else { return };
+        talk.written = Some(cseq as usize);
+        if cseq as usize + 1 < said {
+            self.judge.mark("messages were said again");
+        }
+        self.write_kept(u, pipe);
+    }
+
+    /// Writes what was not written on this connection and its server does not know.
+    pub(super) fn write_kept(&mut self, u: usize, pipe: PipeId) {
+        let said = self.ledger.messages[u].len();
+        let Some(talk) = self.talks.get_mut(&pipe) else { return };
+        let Some(written) = talk.written.replace(said) else {
+            talk.written = None;
+            return;
+        };
+        let pair = self.users[u].pair();
+        for k in written + 1..=said {
+            let activity = &self.ledger.messages[u][k - 1].activity;
+            let line =
+                format!("{{\"command\":\"ACTIVITY_MESSAGE\",{pair},\"cseq\":{k},\"activity\":{activity}}}\n");
+            self.client_writes(pipe, &line);
+        }
+    }
+
+    /// The client is told that its messages are safe.
+    pub(super) fn on_ack_of_ids(&mut self, u: usize, value: &Value) {
+        let said = self.ledger.messages[u].len();
+        let cseq = value["cseq"].as_u64().unwrap_or(u64::MAX) as usize;
+        let Some(ids) = self.users[u].ids.as_mut().filter(|_| cseq <= said && cseq > 0) else {
+            let text = format!("client {u} said {said}, and is told {value}");
+            return self.violate("only what was said is acknowledged", text);
+        };
+        let before = ids.acked;
+        ids.acked = before.max(cseq);
+        self.judge.mark("acknowledgements");
+        for k in before + 1..=cseq {
+            let id = MessageId { device: u, k };
+            if !self.is_safe(id) {
+                let text = format!("client {u} is told so of {id:?}");
+                self.violate("what is acknowledged is on two servers", text);
+            }
+        }
+    }
+
+    /// Two servers have had it, or the one that took it had nobody to give it to.
+    fn is_safe(&self, id: MessageId) -> bool {
+        let now = self.now();
+        let Some(accepted) = self.ledger.get(id).and_then(|message| message.accepted) else { return false };
+        if self.ledger.holders(&accepted).count() > 1 {
+            return true;
+        }
+        let host = self.ledger.boots[accepted.boot].host;
+        let since = Time::START + accepted.at.since(Time::START).saturating_sub(ms(500));
+        !(0..self.hosts.len()).any(|other| other != host && self.links.were_in_touch(host, other, since, now))
+    }
+
+    /// Which broadcasts come next.
+    pub(super) fn on_next_of_ids(&mut self, pipe: PipeId, value: &Value) {
+        let mut all = Vec::new();
+        for run in value["ids"].as_array().into_iter().flatten() {
+            let stream = run[0].as_str().and_then(hex::<8>).map(|bytes| StreamId(u64::from_be_bytes(bytes)));
+            let (Some(stream), Some(first), Some(count)) = (stream, run[1].as_u64(), run[2].as_u64()) else {
+                return self.violate("clients are sent only what they understand", value.to_string());
+            };
+            all.extend((first..first + count).map(|seq| (stream, seq)));
+        }
+        let Some(talk) = self.talks.get_mut(&pipe) else { return };
+        if !talk.next.is_empty() || all.is_empty() {
+            return self.violate("NEXT comes when it is needed", format!("pipe {pipe}: {value}"));
+        }
+        talk.next.extend(all);
+    }
+
+    /// A broadcast came. False if the client had it.
+    pub(super) fn is_news(&mut self, u: usize, pipe: PipeId, line: &[u8]) -> bool {
+        if self.users[u].ids.is_none() {
+            return true;
+        }
+        let next = self.talks.get_mut(&pipe).and_then(|talk| talk.next.pop_front());
+        let Some((stream, seq)) = next else {
+            self.violate("NEXT names each broadcast", format!("client {u}, pipe {pipe}"));
+            return true;
+        };
+        let id = super::ledger::stamp(line);
+        if self.ledger.named(stream, seq) != id {
+            let text = format!("client {u} hears {id:?} as {stream:?} {seq}");
+            self.violate("NEXT names each broadcast", text);
+        }
+        let Some(ids) = self.users[u].ids.as_mut() else { return true };
+        let place = ids.at.get_or_insert_default().entry(stream).or_default();
+        let is_there = !place.heard.add(seq);
+        if is_there {
+            self.judge.mark("a repeat was known by its position");
+            return false;
+        }
+        if let Some((client, n)) = said_with(line)
+            && !ids.of.entry(client).or_default().add(n)
+        {
+            self.judge.mark("a repeat was known by its number");
+            return false;
+        }
+        true
+    }
+
+    /// What a client with an id said and no server has, or it was not told of.
+    pub(super) fn unsafe_messages(&self, u: usize) -> Vec<usize> {
+        let user = &self.users[u];
+        let Some(ids) = user.ids.as_ref().filter(|_| !user.is_retired && self.is_in(u)) else {
+            return Vec::new();
+        };
+        let is_held = |k: &usize| {
+            let message = &self.ledger.messages[u][k - 1];
+            let is_old =
+                self.hosts.iter().any(|host| host.disk.dropped.contains_key(&MessageId { device: u, k: *k }));
+            let is_held = |accepted| is_old || self.ledger.is_held(&accepted);
+            message.accepted.is_some_and(is_held) && *k <= ids.acked
+        };
+        (1..=self.ledger.messages[u].len()).filter(|k| !is_held(k)).collect()
+    }
+
+    fn is_in(&self, u: usize) -> bool {
+        self.users[u].talk.is_some_and(|pipe| self.talks[&pipe].stage == Stage::Online)
+    }
+
+    /// At the end: nothing is lost.
+    pub(super) fn nothing_numbered_is_lost(&mut self) {
+        for u in 0..self.users.len() {
+            let lost = self.unsafe_messages(u);
+            if !lost.is_empty() {
+                let text =
+                    format!("client {u}: {} of its messages: {:?}", lost.len(), &lost[..lost.len().min(8)]);
+                self.violate("what a client with an id says is not lost", text);
+            }
+        }
+    }
+
+    /// Both have ids: then nothing is excused.
+    pub(super) fn both_number(&self, u: usize, id: MessageId) -> bool {
+        self.users[u].ids.is_some() && self.users[id.device].ids.is_some()
+    }
+
+    /// What a client is not owed that knows what it had: only what is not there any more, and it must know.
+    pub(super) fn is_lost_and_told(&self, u: usize, id: MessageId) -> bool {
+        self.has(Class::Small)
+            && self.fell_past(u, id)
+            && self.users[u].ids.as_ref().is_some_and(|ids| ids.lost > 0)
+    }
+}
