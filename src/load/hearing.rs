@@ -122,6 +122,8 @@ impl Fleet {
             Event::Redirect { host, port } => self.on_redirect(i, host, port),
             Event::Refused { command, info } => conn.refused = Some(format!("{command}: {info}")),
             Event::Invalid { info } => conn.refused = Some(format!("INVALID_MESSAGE: {info}")),
+            // These clients have no ids.
+            Event::Acknowledged { .. } | Event::Announced | Event::Repeated => {}
             Event::Circling => conn.refused = Some("the servers redirect in circles".to_owned()),
             Event::Malformed { why } => {
                 self.counts.malformed += 1;
