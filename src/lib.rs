@@ -132,7 +132,7 @@
 //! | what their clients do, what goes wrong | `sim/user.rs`, `sim/conversation.rs`, `sim/workload.rs`, `sim/faults.rs`, `sim/schedule.rs`, `sim/drain.rs` |
 //! | what they must hear, and what a fault excuses | `sim/ledger.rs`, `sim/hearing.rs`, `sim/ids.rs`, `sim/judge.rs`, `sim/promises.rs`, `sim/names.rs`, `sim/balance.rs`, `sim/spawn.rs`, `sim/excuses.rs` |
 //! | what the fuzzer runs | `fuzz/client_line.rs`, `fuzz/line_splitting.rs`, `fuzz/session.rs`, `fuzz/handshake.rs`, `fuzz/peer_frames.rs`, `fuzz/journal.rs` |
-//! | one connection of a client; from server to server, and when | `client/machine.rs`; `client/journey.rs`, `client/servers.rs` |
+//! | one connection of a client; from server to server, and when | `client/machine.rs`; `client/journey.rs`, `client/servers.rs`, `client/news.rs` |
 //! | its threads | `client/desk.rs`, `client/travel.rs` |
 //! | a client for other programs; on a pipe | `client/connection.rs`; `client/pipe.rs` |
 //! | on a terminal: the shell; the screen's state, its cells | `client/terminal/mod.rs`, `client/terminal/screen.rs`; `client/terminal/ui.rs`, `client/terminal/draw.rs` |

@@ -25,12 +25,13 @@ const PURE: u8 = 2;
 
 /// What is as pure as the floors below on the client's: its machines, and the state of its screen. The simulator
 /// may drive the machines, as the client's own shells do.
-const MINDS: [&str; 11] = [
+const MINDS: [&str; 12] = [
     "src/client/ids.rs",
     "src/client/machine.rs",
     "src/client/outbox.rs",
     "src/client/reply.rs",
     "src/client/journey.rs",
+    "src/client/news.rs",
     "src/client/servers.rs",
     "src/client/terminal/ui.rs",
     "src/client/terminal/entries.rs",

@@ -4,10 +4,14 @@
 //! use std::time::Duration;
 //! use activitystreamer::client::{Connection, News, Over, Settings};
 //! # use activitystreamer::{base::limits::Limits, server::{Options, Server}};
-//! # let limits = Limits { hash_kib: 8, hash_passes: 1, ..Limits::default() };
-//! # let server = Server::new(&Options { limits, ..Options::default() })?;
-//! # let port = server.addresses().next().expect("it listens").port();
-//! # std::thread::spawn(move || server.run());
+//! # let (tell, told) = std::sync::mpsc::channel();
+//! # std::thread::spawn(move || {
+//! #     let limits = Limits { hash_kib: 8, hash_passes: 1, ..Limits::default() };
+//! #     let server = Server::new(&Options { limits, ..Options::default() }).expect("a free port");
+//! #     tell.send(server.addresses().next().expect("it listens").port()).expect("it is awaited");
+//! #     server.run()
+//! # });
+//! # let port = told.recv()?;
 //!
 //! let settings = Settings { name: Some("bob".to_owned()), ..Settings::at("localhost", port) };
 //! let connection = Connection::open(&settings)?; // registers bob, with a secret made here

@@ -18,6 +18,7 @@ mod lines;
 mod link;
 pub mod machine;
 pub mod memory;
+mod news;
 mod outbox;
 pub mod pipe;
 mod reply;

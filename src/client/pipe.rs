@@ -71,8 +71,8 @@ impl Options {
         let told = format!("registered as {name}, secret {secret}; log in again with -u {name} -s {secret}");
         match self.keys.as_ref().map(|keys| keys.keep(&self.host, self.port, name, secret).map(|()| keys)) {
             None => told,
-            Some(Ok(keys)) => format!("{told}, or without -s here: {} has it", keys.file().display()),
-            Some(Err(why)) => format!("{told}. It is not remembered: {why}"),
+            Some(Ok(keys)) => format!("{told} (or without -s here: {} has it)", keys.file().display()),
+            Some(Err(why)) => format!("{told} (it is not remembered: {why})"),
         }
     }
 
