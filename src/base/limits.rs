@@ -107,7 +107,7 @@ pub const MAILBOX_ENTRIES: usize = 64;
 /// costs three system calls each, so a shared name with thousands of sessions must not cost them all.
 pub const SETTLED_SESSIONS: usize = 64;
 /// Breaks in a link's stream of feed bytes that are remembered to find what was not acknowledged.
-pub const RUNS_MAX: usize = 4;
+pub const RUNS_MAX: usize = 16;
 /// Bytes a kernel may hold of one link, received by nobody. The shell asks for [`KERNEL_SEND_ASK`];
 /// Linux doubles that for its own books and takes somewhat more in one write.
 pub const KERNEL_SEND_BYTES: u64 = 4 << 20;

@@ -62,6 +62,11 @@ impl Seen {
         true
     }
 
+    /// The same, where nothing counts that is below the first that was had.
+    pub fn add_above(&mut self, n: u64) -> bool {
+        n >= self.low.0 && self.add(n)
+    }
+
     /// The end of the lowest range: nothing is missing below it. 0 if nothing was had.
     pub fn whole(&self) -> u64 {
         self.low.1
@@ -104,7 +109,7 @@ mod tests {
         assert!(!seen.add(5) && seen.add(6) && seen.add(3) && seen.add(8));
         assert_eq!(seen.ranges().collect::<Vec<_>>(), [(3, 3), (5, 6), (8, 8)]);
         assert_eq!((seen.whole(), seen.top()), (3, 8));
-        assert!(seen.add(4) && seen.add(7));
+        assert!(seen.add(4) && seen.add(7) && !seen.add_above(2));
         assert_eq!(seen, Seen::from_ranges([(3, 8)]));
     }
 }

@@ -9,7 +9,6 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::ids::Ids;
 use super::machine::{Client, Closed, Event, Mode, REDIRECTS_MAX, STAY};
 pub use super::news::{News, Over};
 use super::servers::Servers;
@@ -112,17 +111,6 @@ impl Journey {
             taken: None,
             redirected: false,
         }
-    }
-
-    /// From now on the client has an id: what it says is kept until it is safe, and what it hears it hears once.
-    /// To be called before anything else.
-    pub fn number(&mut self, ids: Ids) {
-        self.client.number(ids);
-    }
-
-    /// What a client with an id knows.
-    pub fn ids_mut(&mut self) -> Option<&mut Ids> {
-        self.client.ids_mut()
     }
 
     /// What to do now.
@@ -312,5 +300,6 @@ impl Journey {
     }
 }
 
+mod numbered;
 #[cfg(test)]
 mod tests;

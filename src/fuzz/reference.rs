@@ -157,6 +157,9 @@ pub fn message(line: &Json) -> Result<Message, Refusal> {
         Some(Json::Plain(null)) if null == "null" => String::new(),
         Some(_) => text("secret").ok_or(Refusal::NeedsString(command, "secret"))?,
     };
+    if command != "ACTIVITY_MESSAGE" && !get("ext").is_none_or(is_ext) {
+        return Err(Refusal::Ext(""));
+    }
     match command {
         "LOGIN" => Ok(Message::Login(name, secret)),
         "REGISTER" => Ok(Message::Register(name, secret)),
@@ -166,6 +169,26 @@ pub fn message(line: &Json) -> Result<Message, Refusal> {
             Ok(Message::Activity(name, secret, activity.clone()))
         }
     }
+}
+
+/// What a client with an id may say of itself.
+fn is_ext(ext: &Json) -> bool {
+    let digits = |text: &str, n: usize| text.len() == n && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let number = |json: &Json| match json {
+        Json::Plain(text) => text.parse::<i64>().is_ok_and(|n| n >= 0).then_some(text != "0" && text != "-0"),
+        _ => None,
+    };
+    let Json::Object(members) = ext else { return false };
+    let is_right = |(key, value): &(String, Json)| match (key.as_str(), value) {
+        ("from", from) => number(from) == Some(true),
+        ("at", Json::Object(at)) => {
+            at.len() <= 1024 && at.iter().all(|(stream, seq)| digits(stream, 16) && number(seq).is_some())
+        }
+        ("at", _) => false,
+        _ => true,
+    };
+    let client = members.iter().rfind(|(key, _)| key == "client").map(|(_, value)| value);
+    members.iter().all(is_right) && matches!(client, Some(Json::Text(text)) if digits(text, 32))
 }
 
 fn refuse_repeats(members: &[(String, Json)]) -> Result<(), Refusal> {

@@ -220,7 +220,9 @@ impl Node {
             _ => ids.acks.push_back((own, n)),
         }
         let own = self.clients.awaiting.back().map_or(own, |last| last.0.max(own));
-        self.clients.awaiting.push_back((own, link_id));
+        if self.clients.awaiting.back() != Some(&(own, link_id)) {
+            self.clients.awaiting.push_back((own, link_id));
+        }
         self.clients.is_stale = true;
     }
 

@@ -209,7 +209,7 @@ mod tests {
             (1..30u64).prop_map(Step::Answer),
             (1..40u64).prop_map(Step::Jump)
         ];
-        prop::collection::vec(step, 1..14)
+        prop::collection::vec(step, 1..48)
     }
 
     proptest! {

@@ -54,10 +54,10 @@ impl Cluster {
     fn client_hears(&mut self, pipe: PipeId, line: &[u8], end: u64) {
         if line.starts_with(b"{\"command\":\"ACTIVITY_BROADCAST\",") {
             let Some(u) = self.talks.get(&pipe).map(|talk| talk.user) else { return };
-            return match self.is_news(u, pipe, line) {
-                true => self.user_hears(pipe, line, end),
-                false => {}
-            };
+            if self.is_news(u, pipe, line) {
+                self.user_hears(pipe, line, end);
+            }
+            return;
         }
         let value = match check_line(line) {
             Ok(value) => value,

@@ -101,7 +101,7 @@ impl Cluster {
     pub(super) fn order_excused(&self, id: MessageId, highest: usize) -> Option<&'static str> {
         let message = self.ledger.get(id)?;
         if self.users[id.device].ids.is_some() {
-            return None;
+            return self.came_again(id);
         }
         if message.single {
             return Some("excused: out of order, shown with one copy");

@@ -232,7 +232,7 @@ impl Cluster {
         if id.k < highest {
             let is_strict = self.both_number(u, id);
             let excuse = || self.order_excused(id, highest).or_else(|| self.order_excused_for(u, id));
-            match if is_strict { None } else { excuse() } {
+            match if is_strict { self.came_again(id) } else { excuse() } {
                 Some(why) => self.judge.mark(why),
                 None => self.violate(
                     "a client hears each sender in order",

@@ -184,13 +184,13 @@ impl Cluster {
         }
         let Some(ids) = self.users[u].ids.as_mut() else { return true };
         let place = ids.at.get_or_insert_default().entry(stream).or_default();
-        let is_there = !place.heard.add(seq);
+        let is_there = seq <= place.begin || !place.heard.add(seq);
         if is_there {
             self.judge.mark("a repeat was known by its position");
             return false;
         }
         if let Some((client, n)) = said_with(line)
-            && !ids.of.entry(client).or_default().add(n)
+            && !ids.of.entry(client).or_default().add_above(n)
         {
             self.judge.mark("a repeat was known by its number");
             return false;
@@ -237,8 +237,17 @@ impl Cluster {
 
     /// What a client is not owed that knows what it had: only what is not there any more, and it must know.
     pub(super) fn is_lost_and_told(&self, u: usize, id: MessageId) -> bool {
+        let host = self.users[u].talk.map(|pipe| &self.hosts[self.talks[&pipe].host]);
+        let has_counted =
+            host.and_then(|host| host.node.as_ref()).is_some_and(|n| n.counters().frames_lost > 0);
         self.has(Class::Small)
             && self.fell_past(u, id)
-            && self.users[u].ids.as_ref().is_some_and(|ids| ids.lost > 0)
+            && (has_counted || self.users[u].ids.as_ref().is_some_and(|ids| ids.lost > 0))
+    }
+
+    /// It was too old where it was first, and came when its client said it again where it was missing.
+    pub(super) fn came_again(&self, id: MessageId) -> Option<&'static str> {
+        let is_old = self.hosts.iter().any(|host| host.disk.dropped.contains_key(&id));
+        is_old.then_some("excused: out of order, too old where it was, and said again")
     }
 }

@@ -87,7 +87,7 @@ fn ten_thousand_messages_are_heard_once_and_in_order_while_servers_die_and_stop(
         let (round, rest) = (n / (MESSAGES / (ROUNDS + 1)), n % (MESSAGES / (ROUNDS + 1)));
         if rest == 0 && (1..=ROUNDS).contains(&round) {
             // By chance which; kills and stops in turn.
-            let i = (round * 0x9e37_79b9 >> 7) as usize % 3;
+            let i = ((round * 0x9e37_79b9) >> 7) as usize % 3;
             let server = servers[i].take().expect("it runs");
             match round % 2 {
                 0 => drop(server.stop()),

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod numbered;
 mod say;
 
 fn login(name: &str) -> Mode {
@@ -17,7 +18,10 @@ fn register(name: &str) -> Mode {
 }
 
 fn play(mode: Mode, transcript: &str) -> Client {
-    let mut client = Client::new(mode);
+    play_on(Client::new(mode), transcript)
+}
+
+fn play_on(mut client: Client, transcript: &str) -> Client {
     let (mut now, mut event) = (Duration::ZERO, String::new());
     for line in transcript.lines().map(str::trim_start).filter(|line| !line.is_empty()) {
         let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));

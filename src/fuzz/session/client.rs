@@ -86,6 +86,8 @@ pub fn command_of(line: &str) -> (String, String) {
     match command {
         "ACTIVITY_BROADCAST" => assert!(line["activity"]["authenticated_user"].is_string(), "{line}"),
         "REDIRECT" => assert!(line["hostname"].is_string() && line["port"].is_u64(), "{line}"),
+        "NEXT" => assert!(line["ids"].is_array(), "{line}"),
+        "MESSAGE_ACK" => assert!(line["cseq"].is_u64(), "{line}"),
         "LOGIN_SUCCESS" | "REGISTER_SUCCESS" => assert!(!info.is_empty(), "{line}"),
         last => assert!(LAST_WORDS.contains(&last) && !info.is_empty(), "no line for a client: {line}"),
     }

@@ -28,17 +28,17 @@ fn broadcast(line: &[u8]) -> Value {
 fn every_command_is_read_with_keys_in_any_order() {
     assert_eq!(
         decode(r#" {"secret" :"s","x":[1],"username":"bob","command":"LOGIN"} "#).unwrap(),
-        r#"Login { username: "bob", secret: "s" }"#
+        r#"Login { username: "bob", secret: "s", ext: None }"#
     );
     assert_eq!(
         decode(r#"{"command":"REGISTER","username":"b\u00e9","secret":"s"}"#).unwrap(),
-        r#"Register { username: "bé", secret: "s" }"#
+        r#"Register { username: "bé", secret: "s", ext: None }"#
     );
     assert_eq!(decode(r#"{"command":"LOGOUT"}"#).unwrap(), "Logout");
     assert_eq!(decode(r#"{"command":"INVALID_MESSAGE"}"#).unwrap(), r#"Invalid { info: "" }"#);
     for secret in ["", r#","secret":"""#, r#","secret":null"#] {
         let line = format!(r#"{{"command":"LOGIN","username":"anonymous"{secret}}}"#);
-        assert_eq!(decode(&line).unwrap(), r#"Login { username: "anonymous", secret: "" }"#);
+        assert_eq!(decode(&line).unwrap(), r#"Login { username: "anonymous", secret: "", ext: None }"#);
     }
 }
 
@@ -103,7 +103,7 @@ fn a_line_that_is_not_utf8_is_read_as_windows_1252() {
     assert_eq!(broadcast(line)["activity"]["x"], "café €");
     assert_eq!(
         bytes(b"{\"command\":\"LOGIN\",\"username\":\"\xe9\"}").unwrap(),
-        r#"Login { username: "é", secret: "" }"#
+        r#"Login { username: "é", secret: "", ext: None }"#
     );
 }
 
