@@ -341,3 +341,21 @@ impl Node {
         self.mesh.linked().filter_map(|(_, peer)| self.membership.place_of(peer.server)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_there_are_too_many_those_who_spoke_longest_ago_go() {
+        let (mut clients, mut counts) = (Clients::new(Seed::new(1, 2)), Counts::default());
+        let id = |n: usize| ClientId((n as u128).to_be_bytes());
+        (0..CLIENTS_MAX).for_each(|n| assert!(clients.entry(id(n), &mut counts).seen.add(1)));
+        clients.entry(id(0), &mut counts).seen.add(2);
+        assert_eq!(counts.forgotten, 0);
+        clients.entry(id(CLIENTS_MAX), &mut counts).seen.add(1);
+        assert!(counts.forgotten > 0 && clients.known.len() <= CLIENTS_MAX);
+        assert!(clients.known.contains_key(&id(0)) && !clients.known.contains_key(&id(1)));
+        assert!(clients.known.contains_key(&id(CLIENTS_MAX)));
+    }
+}

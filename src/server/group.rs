@@ -57,6 +57,8 @@ struct Member {
     port: Option<u16>,
     http: Option<SocketAddr>,
     ready_at: Option<Instant>,
+    /// What it printed.
+    lines: Vec<String>,
     /// When it is started again, and after what wait it will be the next time.
     again_at: Option<Instant>,
     wait: Duration,
@@ -143,7 +145,7 @@ impl Care {
     fn on(&mut self, event: Event) {
         match event {
             Event::Signal(signal) => self.pass_on(signal),
-            Event::Ready(k, lines) => self.on_ready(k, &lines),
+            Event::Ready(k, lines) => self.on_ready(k, lines),
             Event::Ended(k, how) => self.on_ended(k, &how),
         }
     }
@@ -165,7 +167,7 @@ impl Care {
         self.members.iter_mut().for_each(|member| member.again_at = None);
     }
 
-    fn on_ready(&mut self, k: usize, lines: &[String]) {
+    fn on_ready(&mut self, k: usize, lines: Vec<String>) {
         let said = |what: &str| {
             let address = |line: &String| line.strip_prefix(what)?.trim_end_matches('/').parse().ok();
             lines.iter().find_map(address)
@@ -173,11 +175,7 @@ impl Care {
         let member = &mut self.members[k];
         member.port = said("listening on ").map(|at: SocketAddr| at.port()).or(member.port);
         member.http = said("status on http://").or(member.http);
-        member.ready_at = Some(Instant::now());
-        if !self.is_up {
-            // For scripts; that nobody reads it is no reason to stop.
-            lines.iter().for_each(|line| drop(writeln!(io::stdout(), "{line}")));
-        }
+        (member.ready_at, member.lines) = (Some(Instant::now()), lines);
         // The others join the first.
         for k in 0..self.members.len() {
             if self.members[k].process.is_none() && self.members[k].again_at.is_none() && !self.is_stopping {
@@ -186,6 +184,9 @@ impl Care {
         }
         if !self.is_up && self.members.iter().all(|member| member.ready_at.is_some()) {
             self.is_up = true;
+            // For scripts; that nobody reads it is no reason to stop.
+            let lines = self.members.iter().flat_map(|member| &member.lines);
+            lines.for_each(|line| drop(writeln!(io::stdout(), "{line}")));
             let _ = writeln!(io::stdout(), "{SHARING}{}", self.group.port);
             notify::tell("READY=1");
         }

@@ -127,6 +127,27 @@ pub fn clients(seen: &mut Seen) {
     });
 }
 
+/// Clients that number what they say leave numbers out, and come back late.
+pub fn ids(seen: &mut Seen) {
+    let mut w = World::new(limits());
+    let w = &mut w;
+    let numbered = |w: &mut World, rest: &str, n: u64| {
+        let link = login(w, &format!(r#"{ANN},"ext":{{"client":"{:032x}"{rest}}}"#, 7));
+        tell(w, link, "ACTIVITY_MESSAGE", &format!(r#"{ANN},"cseq":{n},"activity":{{}}"#));
+        w.cut(link);
+    };
+    watch(seen, w, |w| {
+        numbered(w, "", 1);
+        numbered(w, r#","from":5"#, 5);
+    });
+    watch(seen, w, |w| {
+        let ann = login(w, ANN);
+        (0..20).for_each(|_| say_much(w, ann));
+        w.cut(ann);
+        numbered(w, r#","at":{}"#, 6);
+    });
+}
+
 fn seen_mailbox(node: &Node) {
     let status = node.status();
     assert!(status.mailboxes > 0 && status.mailbox_bytes > 0, "{status:?}");
