@@ -29,7 +29,9 @@ impl Node {
             self.delivery.lags.mark(at, self.now);
             self.delivery.feed.append(stream.id, seq, &line);
             stream.applied_at_once(at, self.delivery.feed.floor());
-            self.clients.shows(OWN, seq, &line, &mut Counts::default());
+            let mut counts = Counts::default();
+            self.clients.shows(OWN, seq, &line, &mut counts);
+            self.count_ids(&counts);
         } else {
             stream.hold(&line, prev);
             match relay.accepted.back_mut() {

@@ -139,6 +139,8 @@ pub fn ids(seen: &mut Seen) {
     watch(seen, w, |w| {
         numbered(w, "", 1);
         numbered(w, r#","from":5"#, 5);
+        // What was left out is waited for.
+        w.advance(Duration::from_secs(10));
     });
     watch(seen, w, |w| {
         let ann = login(w, ANN);
