@@ -154,6 +154,8 @@ impl Plan {
 
     /// What clients cost that say nothing: processor time, and memory of the server and of the kernel.
     fn idle(&self) {
+        let most = self.sizes.iter().max().expect("some sizes");
+        let clients = *most.min(&stage::descriptors().saturating_sub(100));
         println!(
             "\n| silent clients | processor | memory, bytes a client | kernel's, bytes a client (both ends) |"
         );
