@@ -173,6 +173,9 @@ pub const AGAIN_LEAST: Duration = Duration::from_millis(100);
 pub const AGAIN_MOST: Duration = Duration::from_secs(30);
 /// How long it must have been there for the wait to be the first again.
 pub const AGAIN_RESET: Duration = Duration::from_secs(60);
+/// For how long ahead room is granted where users come fast: what was told is up to one announce old, and the grant
+/// that follows must last until the next one comes, on a path of some milliseconds.
+pub const FORESEEN: Duration = ANNOUNCE_LEAST.saturating_mul(3);
 /// How long what was granted or sent counts as a client of the target before it is given up. A client takes
 /// some hundred milliseconds from REDIRECT to LOGIN, rarely seconds.
 pub const CREDIT: Duration = Duration::from_secs(5);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::balance::{Inflow, Outflow, Standing, Vessel, grants};
 use crate::base::id::ServerId;
-use crate::base::limits::{GAIN, LOAD_BELIEVED};
+use crate::base::limits::{ANNOUNCE_LEAST, FORESEEN, GAIN, LOAD_BELIEVED};
 use crate::base::time::Time;
 use crate::wire::peer::Offer;
 
@@ -23,6 +23,7 @@ pub(super) const GUESTS: usize = 1;
 struct Other {
     /// What it said last, and when.
     said: Option<(Time, Offer)>,
+    rush: Rush,
     inflow: [Inflow; 2],
     outflow: [Outflow; 2],
 }
@@ -37,11 +38,40 @@ impl Other {
     }
 }
 
+/// How fast users come to one server that nobody sent there. Where many do, room is granted before they are there:
+/// at the end of a storm of logins all but a few are where they belong. Not for anonymous clients: where too many
+/// of them were sent they stay.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rush {
+    /// When the number that came in all was taken.
+    at: Time,
+    came: u64,
+    /// How many come in [`FORESEEN`] if it goes on like that.
+    soon: u64,
+}
+
+impl Rush {
+    fn hear(&mut self, now: Time, came: u64) {
+        let gap = now.since(self.at).max(ANNOUNCE_LEAST);
+        let more = came.saturating_sub(self.came);
+        let soon = u128::from(more) * FORESEEN.as_millis() / gap.as_millis();
+        *self = Rush { at: now, came, soon: soon.try_into().unwrap_or(u64::MAX) };
+    }
+
+    fn soon(&self, now: Time, kind: usize) -> u64 {
+        if kind == USERS && now.since(self.at) <= FORESEEN { self.soon } else { 0 }
+    }
+}
+
 /// All of it.
 #[derive(Debug, Default)]
 pub(super) struct Books {
     /// Sessions here.
     pub here: [u64; 2],
+    /// Users whose sessions began here, and those of them that were sent here.
+    began: u64,
+    sent_here: u64,
+    rush: Rush,
     /// How many there should be at most.
     pub most: Option<u64>,
     others: BTreeMap<ServerId, Other>,
@@ -56,6 +86,17 @@ impl Books {
         self.here.iter().sum()
     }
 
+    /// A session begins here.
+    pub fn begin(&mut self, kind: usize) {
+        self.here[kind] += 1;
+        self.began += u64::from(kind == USERS);
+    }
+
+    /// Users that came and that nobody sent here, in all.
+    fn came(&self) -> u64 {
+        self.began.saturating_sub(self.sent_here)
+    }
+
     /// The link to a server ended: what was granted on it is void.
     pub fn forget(&mut self, server: ServerId) {
         self.others.remove(&server);
@@ -66,6 +107,7 @@ impl Books {
         let other = self.others.entry(server).or_default();
         other.said = offer.map(|offer| (now, offer));
         let Some(offer) = offer else { return };
+        other.rush.hear(now, offer.came);
         for kind in [USERS, GUESTS] {
             other.inflow[kind].hear(now, offer.sent[kind]);
             other.outflow[kind].credit = offer.credit[kind];
@@ -92,17 +134,20 @@ impl Books {
 
     /// Grants others what there is room for.
     pub fn issue(&mut self, now: Time, own: ServerId, is_lively: impl Fn(ServerId) -> bool) {
+        self.rush.hear(now, self.came());
         for kind in [USERS, GUESTS] {
             let most =
                 |most: Option<u64>, taken: u64| most.map_or(u64::MAX, |most| most.saturating_sub(taken));
             let taken = self.expected(1 - kind);
-            let own = Vessel { id: own, load: self.expected(kind), most: most(self.most, taken) };
+            let load = self.expected(kind).saturating_add(self.rush.soon(now, kind));
+            let own = Vessel { id: own, load, most: most(self.most, taken) };
             let known = self.others.iter().filter(|(id, _)| is_lively(**id));
             let vessels: Vec<Vessel> = known
                 .filter_map(|(id, other)| {
                     let offer = other.offer(now)?;
                     // Who may come here counts here.
-                    let load = offer.here[kind].saturating_sub(other.inflow[kind].open());
+                    let there = offer.here[kind].saturating_add(other.rush.soon(now, kind));
+                    let load = there.saturating_sub(other.inflow[kind].open());
                     Some(Vessel { id: *id, load, most: most(offer.most, offer.here[1 - kind]) })
                 })
                 .collect();
@@ -148,6 +193,7 @@ impl Books {
         let other = self.others.get(&server).unwrap_or(&nothing);
         Offer {
             here: self.here,
+            came: self.came(),
             most: self.most,
             every_ms: every.as_millis() as u64,
             credit: [USERS, GUESTS].map(|kind| other.inflow[kind].granted()),
@@ -180,6 +226,7 @@ impl Books {
 
     /// A client came that this server had sent.
     pub fn arrived(&mut self, server: ServerId, kind: usize) {
+        self.sent_here += u64::from(kind == USERS);
         if let Some(other) = self.others.get_mut(&server) {
             other.inflow[kind].arrive();
         }

@@ -71,7 +71,7 @@ impl Node {
     /// The link became a session.
     pub(super) fn count_in(&mut self, link_id: LinkId) {
         let Some(kind) = kind(self.at(link_id).who) else { return };
-        self.spread.books.here[kind] += 1;
+        self.spread.books.begin(kind);
         self.load_changed();
         self.look_for_room();
     }

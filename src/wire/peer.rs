@@ -109,6 +109,9 @@ pub struct Spawning {
 pub struct Offer {
     /// Sessions that the server has.
     pub here: [u64; 2],
+    /// Users that came to it, in all, but for those that a server sent there.
+    #[serde(default)]
+    pub came: u64,
     /// How many of both it should have at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most: Option<u64>,

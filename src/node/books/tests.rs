@@ -69,7 +69,7 @@ impl Net {
             }
             let due: Vec<_> = self.clients.extract_if(.., |(at, ..)| *at <= now).collect();
             for (_, from, to, kind) in due {
-                self.books[to].here[kind] += 1;
+                self.books[to].begin(kind);
                 match kind {
                     USERS => self.books[to].arrived(id(from), kind),
                     _ => drop(self.books[to].guest_arrived()),
@@ -86,7 +86,7 @@ impl Net {
     }
 
     fn login(&mut self, i: usize, kind: usize) {
-        self.books[i].here[kind] += 1;
+        self.books[i].begin(kind);
         self.send_on(i, kind);
     }
 
@@ -157,6 +157,25 @@ proptest! {
     }
 
     #[test]
+    fn in_a_long_storm_all_but_a_few_are_where_they_belong_at_its_end(
+        seed: u64, servers in 2..6_usize, each_10_ms in 1..20_u64,
+    ) {
+        let mut net = Net::new(seed, &vec![[0, 0]; servers], None, 0);
+        net.run(1_000, 1);
+        for _ in 0..200 {
+            (0..each_10_ms).for_each(|_| net.login(0, USERS));
+            net.run(10, 1);
+            while net.send_on(0, USERS) {}
+        }
+        let mut users = net.users();
+        net.clients.iter().for_each(|(_, _, to, kind)| users[*to] += u64::from(*kind == USERS));
+        let (low, high) = (users.iter().min().unwrap(), users.iter().max().unwrap());
+        let mean = 200 * each_10_ms / servers as u64;
+        // Announces take up to 40 ms here, and are sent ten times a second, each server's at another time.
+        prop_assert!(high - low <= 6 + mean / 10, "{:?}", users);
+    }
+
+    #[test]
     fn what_is_granted_never_exceeds_the_room_whatever_is_said(
         seed: u64,
         offers in proptest::collection::vec((0..5_usize, 0..50_u64, 0..9_u64), 1..40),
@@ -166,7 +185,7 @@ proptest! {
         let (mut now, mut rng) = (Time::START, Rng::new(seed));
         for (from, load, sent) in offers {
             now = now + Duration::from_millis(rng.between(0, 900));
-            let offer = Offer { here: [load, 0], most: None, every_ms: 500, credit: [0; 2], sent: [sent, 0], arrived: [0; 2] };
+            let offer = Offer { here: [load, 0], came: 0, most: None, every_ms: 500, credit: [0; 2], sent: [sent, 0], arrived: [0; 2] };
             books.hear(now, id(from + 1), Some(offer));
             books.expire(now);
             let before = books.expected(USERS);
@@ -182,6 +201,7 @@ proptest! {
 fn who_is_silent_suspected_or_does_not_share_gives_and_gets_nothing() {
     let offer = |load| Offer {
         here: [load, 0],
+        came: 0,
         most: None,
         every_ms: 500,
         credit: [9, 9],
