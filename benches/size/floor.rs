@@ -16,8 +16,9 @@ struct Conn {
     socket: TcpStream,
     /// The beginning of a line.
     line: Vec<u8>,
-    /// What the kernel did not take yet.
+    /// What the kernel did not take yet, and whether it says when it takes more.
     left: Vec<u8>,
+    waits: bool,
 }
 
 /// Serves until the process is killed; prints where.
@@ -39,11 +40,10 @@ pub fn run() {
             if event.token() == LISTENER {
                 while let Ok((mut socket, _)) = listener.accept() {
                     let entry = all.vacant_entry();
-                    let interest = Interest::READABLE | Interest::WRITABLE;
                     poll.registry()
-                        .register(&mut socket, Token(entry.key()), interest)
+                        .register(&mut socket, Token(entry.key()), Interest::READABLE)
                         .expect("it can be watched");
-                    entry.insert(Conn { socket, line: Vec::new(), left: Vec::new() });
+                    entry.insert(Conn { socket, line: Vec::new(), left: Vec::new(), waits: false });
                 }
                 continue;
             }
@@ -53,7 +53,15 @@ pub fn run() {
             }
         }
         if !said.is_empty() {
-            all.iter_mut().for_each(|(_, conn)| write(conn, &said));
+            for (key, conn) in &mut all {
+                write(conn, &said);
+                if !conn.left.is_empty() && !std::mem::replace(&mut conn.waits, true) {
+                    let interest = Interest::READABLE | Interest::WRITABLE;
+                    poll.registry()
+                        .reregister(&mut conn.socket, Token(key), interest)
+                        .expect("it can be watched");
+                }
+            }
             said.clear();
         }
     }
