@@ -89,7 +89,7 @@
 //! | frames between servers, what they say | `wire/frame.rs`, `wire/peer.rs`, `wire/registration.rs` |
 //! | what a shell and a node say to each other | `node/contract.rs` |
 //! | REGISTER, LOGIN, LOGOUT; ACTIVITY_MESSAGE | `node/session.rs`; `node/saying.rs` |
-//! | who is written to, and what | `node/delivery.rs`, `node/answers.rs`, `node/hidden.rs` |
+//! | who is written to, and what; who first | `node/delivery.rs`; `node/sweep.rs` |
 //! | closing, what stays owed | `node/ending.rs` |
 //! | a server stops: its clients are sent to others | `node/draining.rs` |
 //! | how load is shared: the sums, what others said, who is sent on | `node/balance.rs`, `node/books.rs`, `node/spread.rs` |
@@ -138,10 +138,10 @@
 //! | on a terminal: the shell; the screen's state, its cells | `client/terminal/mod.rs`, `client/terminal/screen.rs`; `client/terminal/ui.rs`, `client/terminal/draw.rs` |
 //! | the conversation, the input line, strangers' text | `client/terminal/entries.rs`, `client/terminal/editor.rs`, `client/terminal/text.rs` |
 //! | secrets that are remembered | `client/keyring.rs` |
-//! | what a client with an id knows; in a file | `client/ids.rs`; `client/memory.rs` |
-//! | load: many clients, what they read, how they end | `load/fleet.rs`, `load/hearing.rs`, `load/ending.rs` |
+//! | what a client with an id knows; says; in a file | `client/ids.rs`; `client/machine/numbered.rs`; `client/memory.rs` |
+//! | load: many clients, one of them, what they read, how they end | `load/fleet.rs`, `load/conn.rs`, `load/hearing.rs`, `load/ending.rs` |
 //! | load: what a message carries, what is lost, repeated or late | `load/stamp.rs`, `load/tally.rs` |
-//! | load: processes, their phases, what they found; its bounds | `load/conductor.rs`, `load/generator.rs`, `load/report.rs`, `load/limits.rs` |
+//! | load: processes, what they tell each other, their phases, what they found; who is in which; its bounds | `load/conductor.rs`, `load/words.rs`, `load/generator.rs`, `load/report.rs`, `load/figures.rs`; `load/plan.rs`; `load/limits.rs` |
 //! | the demonstration | `demo/mod.rs`, `demo/network.rs`, `demo/picture.rs` |
 //! | flags, how their values are written; the client's; one server started by another; a group | `cli.rs`, `cli/values.rs`; `cli/client.rs`; `cli/spawn.rs`; `cli/group.rs` |
 //! | settings from file and environment, reading them anew | `cli/config.rs`, `cli/serve.rs`, `cli/logging.rs` |
