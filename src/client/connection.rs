@@ -210,12 +210,16 @@ impl Connection {
     /// # Errors
     /// [`Error::Over`], [`Error::Ended`]: the line is not said. [`Error::Unkept`]: it is.
     pub fn send(&self, line: &str) -> Result<(), Error> {
-        match self.desk.say(line) {
-            Ok(true) => return Ok(()),
-            Ok(false) => {}
-            Err(error) => return Err(Error::Unkept(error.to_string())),
+        let over = || self.inbox.lock().over.clone();
+        // First, since whoever has received the end may call before the desk is left.
+        if let Some(over) = over() {
+            return Err(Error::Over(over));
         }
-        Err(self.inbox.lock().over.clone().map_or(Error::Ended, Error::Over))
+        match self.desk.say(line) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(over().map_or(Error::Ended, Error::Over)),
+            Err(error) => Err(Error::Unkept(error.to_string())),
+        }
     }
 
     /// The same, but never waits.
