@@ -61,6 +61,20 @@ fn median(mut all: Vec<f64>) -> f64 {
 }
 
 impl Plan {
+    /// What the load comes to on a server and on the floor, round by round.
+    fn beside_floor(&self, load: &Load) -> [Vec<Value>; 2] {
+        let mut runs = [Vec::new(), Vec::new()];
+        for round in 0..self.rounds {
+            // Who is first in a round is second in the next.
+            for turn in 0..2 {
+                let which = (round + turn) % 2;
+                let subject = Subject::start([Who::Server, Who::Floor][which]);
+                runs[which].push(load.put_on(&[&subject]));
+            }
+        }
+        runs
+    }
+
     /// Deliveries for each second of the server's processor.
     fn fan_out(&self) {
         println!(
@@ -69,15 +83,7 @@ impl Plan {
         println!("|---|---|---|---|---|---|---|");
         for &clients in &self.sizes {
             for window in [1, 64] {
-                let mut runs = [Vec::new(), Vec::new()];
-                for round in 0..self.rounds {
-                    // Who is first in a round is second in the next.
-                    for turn in 0..2 {
-                        let which = (round + turn) % 2;
-                        let subject = Subject::start([Who::Server, Who::Floor][which]);
-                        runs[which].push(Load { clients, window, seconds: self.seconds }.put_on(&[&subject]));
-                    }
-                }
+                let runs = self.beside_floor(&Load { clients, window, seconds: self.seconds });
                 let figure =
                     |which: usize, key: &str| median(runs[which].iter().map(|page| n(page, key)).collect());
                 let ratios = runs[0].iter().zip(&runs[1]).map(|(ours, floor)| {
@@ -105,15 +111,8 @@ impl Plan {
         println!("\n| clients | connects and logins a second | floor | ratio |");
         println!("|---|---|---|---|");
         for &clients in &self.sizes {
-            let mut rates = [Vec::new(), Vec::new()];
-            for round in 0..self.rounds {
-                for turn in 0..2 {
-                    let which = (round + turn) % 2;
-                    let subject = Subject::start([Who::Server, Who::Floor][which]);
-                    let page = Load { clients, window: 1, seconds: 0 }.put_on(&[&subject]);
-                    rates[which].push(n(&page, "logins_per_s"));
-                }
-            }
+            let runs = self.beside_floor(&Load { clients, window: 1, seconds: 0 });
+            let rates = runs.map(|run| run.iter().map(|page| n(page, "logins_per_s")).collect::<Vec<_>>());
             let ratio = median(rates[0].iter().zip(&rates[1]).map(|(ours, floor)| ours / floor).collect());
             let [ours, floor] = rates.map(median);
             println!("| {clients} | {ours:.0} | {floor:.0} | {ratio:.2} |");

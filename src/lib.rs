@@ -141,7 +141,7 @@
 //! | what a client with an id knows; says; in a file | `client/ids.rs`; `client/machine/numbered.rs`; `client/memory.rs` |
 //! | load: many clients, one of them, what they read, how they end | `load/fleet.rs`, `load/conn.rs`, `load/hearing.rs`, `load/ending.rs` |
 //! | load: what a message carries, what is lost, repeated or late | `load/stamp.rs`, `load/tally.rs` |
-//! | load: processes, what they tell each other, their phases, what they found; who is in which; its bounds | `load/conductor.rs`, `load/words.rs`, `load/generator.rs`, `load/report.rs`, `load/figures.rs`; `load/plan.rs`; `load/limits.rs` |
+//! | load: processes, what they tell each other, their phases, what they found; what a run is; its bounds | `load/conductor.rs`, `load/words.rs`, `load/generator.rs`, `load/report.rs`, `load/figures.rs`; `load/plan.rs`; `load/limits.rs` |
 //! | the demonstration | `demo/mod.rs`, `demo/network.rs`, `demo/picture.rs` |
 //! | flags, how their values are written; the client's; one server started by another; a group | `cli.rs`, `cli/values.rs`; `cli/client.rs`; `cli/spawn.rs`; `cli/group.rs` |
 //! | settings from file and environment, reading them anew | `cli/config.rs`, `cli/serve.rs`, `cli/logging.rs` |

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::Options;
-use super::figures::{Counts, Times, cpu_ms};
+use super::figures::cpu_ms;
 use super::fleet::nanos;
 use super::limits::{DRAW, LEAD, LEAVE, LINGER, PATIENCE, SETTLE, SETTLE_MAX};
 use super::plan::Plan;
@@ -126,7 +126,7 @@ impl<'a> Conductor<'a> {
         let summary = sum(reports, from, to);
         match is_whole {
             true => Ok(summary),
-            false => Err(format!("not all clients could log in: {}", summary.reasons.join("; "))),
+            false => Err(format!("not all clients could log in: {}", summary.all.reasons.join("; "))),
         }
     }
 
@@ -264,16 +264,7 @@ impl<'a> Conductor<'a> {
 }
 
 fn sum(reports: Vec<Report>, before: Cpu, after: Cpu) -> Summary {
-    let mut all = Summary {
-        counts: Counts::default(),
-        latency: Times::default(),
-        logins: Times::default(),
-        registrations: Times::default(),
-        login_span: (u64::MAX, 0),
-        reasons: Vec::new(),
-        before,
-        after,
-    };
+    let mut all = Report { login_span: (u64::MAX, 0), ..Report::default() };
     for report in reports {
         all.counts.add(&report.counts);
         all.latency.add(&report.latency);
@@ -285,5 +276,5 @@ fn sum(reports: Vec<Report>, before: Cpu, after: Cpu) -> Summary {
     }
     all.reasons.sort();
     all.reasons.dedup();
-    all
+    Summary { all, before, after }
 }

@@ -5,8 +5,9 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::Options;
-use super::figures::{Counts, Times};
+use super::figures::Times;
 use super::plan::Pace;
+use super::words::Report;
 
 /// Processor time used up to a moment.
 #[derive(Clone, Copy, Debug)]
@@ -24,12 +25,7 @@ pub struct Cpu {
     reason = "the fields are named after what they are, and documented where they are counted"
 )]
 pub struct Summary {
-    pub counts: Counts,
-    pub latency: Times,
-    pub logins: Times,
-    pub registrations: Times,
-    pub login_span: (u64, u64),
-    pub reasons: Vec<String>,
+    pub all: Report,
     pub before: Cpu,
     pub after: Cpu,
 }
@@ -38,7 +34,7 @@ impl Summary {
     /// Whether each client heard each message once and in order, and none was cut off for another reason than being
     /// slow.
     pub fn is_clean(&self) -> bool {
-        self.counts.is_clean()
+        self.all.counts.is_clean()
     }
 
     fn seconds(&self) -> f64 {
@@ -46,8 +42,8 @@ impl Summary {
     }
 
     fn logins_a_second(&self) -> f64 {
-        let span = self.login_span.1.saturating_sub(self.login_span.0);
-        if span == 0 { 0.0 } else { self.logins.count() as f64 * 1e9 / span as f64 }
+        let span = self.all.login_span.1.saturating_sub(self.all.login_span.0);
+        if span == 0 { 0.0 } else { self.all.logins.count() as f64 * 1e9 / span as f64 }
     }
 
     fn servers_s(&self) -> f64 {
@@ -60,7 +56,7 @@ impl Summary {
 
     /// One line, without its end.
     pub fn json(&self, options: &Options) -> String {
-        let (counts, seconds) = (&self.counts, options.time.as_secs_f64());
+        let (counts, seconds) = (&self.all.counts, options.time.as_secs_f64());
         let a_second = |n: u64| if seconds > 0.0 { (n as f64 / seconds).round() } else { 0.0 };
         let part =
             |n: u64, whole: f64| if whole > 0.0 { json!((n as f64 / whole).round()) } else { Value::Null };
@@ -77,13 +73,13 @@ impl Summary {
             "deliveries": counts.heard,
             "messages_per_s": a_second(counts.said_measured),
             "deliveries_per_s": a_second(counts.heard_measured),
-            "latency_us": times(&self.latency),
-            "login_us": times(&self.logins),
-            "registration_us": times(&self.registrations),
+            "latency_us": times(&self.all.latency),
+            "login_us": times(&self.all.logins),
+            "registration_us": times(&self.all.registrations),
             "logins_per_s": self.logins_a_second().round(),
             "slow": options.slow,
             "generators_cpu_s": self.generators_s(),
-            "reasons": self.reasons,
+            "reasons": self.all.reasons,
         });
         match options.pace {
             Pace::Window(n) => page["window"] = json!(n),
@@ -102,7 +98,7 @@ impl Summary {
 
     /// The table.
     pub fn table(&self, options: &Options) -> String {
-        let (counts, seconds) = (&self.counts, options.time.as_secs_f64());
+        let (counts, seconds) = (&self.all.counts, options.time.as_secs_f64());
         let mut text = String::new();
         let mut line = |args: std::fmt::Arguments<'_>| writeln!(text, "{args}").expect("a String takes all");
         let pace = match options.pace {
@@ -130,11 +126,13 @@ impl Summary {
             let heard = a_second(counts.heard_measured);
             line(format_args!("{:<14}{heard:>14.0}{:>14}", "deliveries", counts.heard));
         }
-        line(format_args!("{:<14}{:>14.0}{:>14}", "logins", self.logins_a_second(), self.logins.count()));
+        line(format_args!("{:<14}{:>14.0}{:>14}", "logins", self.logins_a_second(), self.all.logins.count()));
         line(format_args!("{:<14}{:>14}{:>14}{:>14}{:>14}", "ms", "p50", "p99", "p99.9", "max"));
-        for (name, times) in
-            [("delivery", &self.latency), ("login", &self.logins), ("registration", &self.registrations)]
-        {
+        for (name, times) in [
+            ("delivery", &self.all.latency),
+            ("login", &self.all.logins),
+            ("registration", &self.all.registrations),
+        ] {
             if times.count() > 0 {
                 let [p50, p99, p999] = QUANTILES.map(|(_, part)| times.quantile_us(part) as f64 / 1e3);
                 let max = times.max_us() as f64 / 1e3;
@@ -159,7 +157,7 @@ impl Summary {
         if !seen.is_empty() {
             line(format_args!("counted: {}", seen.join(", ")));
         }
-        self.reasons.iter().for_each(|why| line(format_args!("why: {why}")));
+        self.all.reasons.iter().for_each(|why| line(format_args!("why: {why}")));
         line(format_args!(
             "{}",
             match self.is_clean() {

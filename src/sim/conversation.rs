@@ -59,7 +59,11 @@ impl Cluster {
             }
             return;
         }
-        let value = match check_line(line) {
+        let known = check_line(line).and_then(|value| match value["command"] == "ACTIVITY_BROADCAST" {
+            true => Err(format!("a broadcast begins otherwise: {:?}", String::from_utf8_lossy(line))),
+            false => Ok(value),
+        });
+        let value = match known {
             Ok(value) => value,
             Err(why) => {
                 return self
@@ -288,14 +292,19 @@ impl Cluster {
     }
 }
 
-/// A line to a client as JSON. An error if no client should ever be sent it.
-fn check_line(line: &[u8]) -> Result<Value, String> {
+/// A line to a client, without its line end, as JSON.
+///
+/// # Errors
+/// No client should ever be sent it; the text says why.
+pub fn check_line(line: impl AsRef<[u8]>) -> Result<Value, String> {
+    let line = line.as_ref();
+    let text = || String::from_utf8_lossy(line);
     if let Some(byte) = line.iter().find(|byte| !(0x20..0x80).contains(*byte)) {
-        return Err(format!("the byte {byte:#04x} in {:?}", String::from_utf8_lossy(line)));
+        return Err(format!("the byte {byte:#04x} in the line {:?}", text()));
     }
-    let value: Value = serde_json::from_slice(line)
-        .map_err(|error| format!("{error} in {:?}", String::from_utf8_lossy(line)))?;
-    let text = |field: &str| value[field].as_str().is_some_and(|text| !text.is_empty());
+    let value: Value =
+        serde_json::from_slice(line).map_err(|error| format!("{error} in the line {:?}", text()))?;
+    let is_text = |field: &str| value[field].as_str().is_some_and(|text| !text.is_empty());
     let right = match value["command"].as_str() {
         Some(
             "REGISTER_SUCCESS"
@@ -304,11 +313,12 @@ fn check_line(line: &[u8]) -> Result<Value, String> {
             | "LOGIN_FAILED"
             | "INVALID_MESSAGE"
             | "AUTHENTICATION_FAIL",
-        ) => text("info"),
+        ) => is_text("info"),
         Some("NEXT") => value["ids"].is_array(),
         Some("MESSAGE_ACK") => value["cseq"].is_u64(),
-        Some("REDIRECT") => text("hostname") && value["port"].is_u64(),
+        Some("REDIRECT") => is_text("hostname") && value["port"].is_u64(),
+        Some("ACTIVITY_BROADCAST") => value["activity"]["authenticated_user"].is_string(),
         _ => false,
     };
-    if right { Ok(value) } else { Err(format!("{:?}", String::from_utf8_lossy(line))) }
+    if right { Ok(value) } else { Err(format!("no client understands the line {:?}", text())) }
 }

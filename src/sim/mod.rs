@@ -32,6 +32,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 pub use cluster::{Options, Outcome, Violation, run};
+pub use conversation::check_line;
 pub use swarm::{Class, Classes, Swarm};
 
 use crate::base::id::LinkId;

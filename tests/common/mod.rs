@@ -1,6 +1,7 @@
 //! What several tests share: how odd bytes are written in their files, and what a client may be sent.
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub use activitystreamer::sim::check_line;
 use serde_json::Value;
 
 /// The bytes a line of a test's file stands for: `\xNN` is one byte, `\*N(text)` is `text` N times over.
@@ -28,31 +29,6 @@ fn special(escape: &str) -> Option<(Vec<u8>, &str)> {
     let (times, text) = escape.strip_prefix("\\*")?.split_once('(')?;
     let (text, behind) = text.split_once(')')?;
     Some((unescape(text).repeat(times.parse().ok()?), behind))
-}
-
-/// A line to a client, without its line end, as JSON. An error if no client should ever be sent it.
-pub fn check_line(line: &str) -> Result<Value, String> {
-    if let Some(byte) = line.bytes().find(|byte| !(0x20..0x80).contains(byte)) {
-        return Err(format!("the byte {byte:#04x} in the line {line:?}"));
-    }
-    let value: Value = serde_json::from_str(line).map_err(|error| format!("{error} in the line {line:?}"))?;
-    let text = |field: &str| value[field].as_str().is_some_and(|text| !text.is_empty());
-    let right = match value["command"].as_str() {
-        Some(
-            "REGISTER_SUCCESS"
-            | "REGISTER_FAILED"
-            | "LOGIN_SUCCESS"
-            | "LOGIN_FAILED"
-            | "INVALID_MESSAGE"
-            | "AUTHENTICATION_FAIL",
-        ) => text("info"),
-        Some("NEXT") => value["ids"].is_array(),
-        Some("MESSAGE_ACK") => value["cseq"].is_u64(),
-        Some("REDIRECT") => text("hostname") && value["port"].is_u64(),
-        Some("ACTIVITY_BROADCAST") => value["activity"]["authenticated_user"].is_string(),
-        _ => false,
-    };
-    if right { Ok(value) } else { Err(format!("no client understands the line {line:?}")) }
 }
 
 /// The command of a line that [`check_line`] let pass.
