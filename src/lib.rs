@@ -138,7 +138,7 @@
 //! | on a terminal: the shell; the screen's state, its cells | `client/terminal/mod.rs`, `client/terminal/screen.rs`; `client/terminal/ui.rs`, `client/terminal/draw.rs` |
 //! | the conversation, the input line, strangers' text | `client/terminal/entries.rs`, `client/terminal/editor.rs`, `client/terminal/text.rs` |
 //! | secrets that are remembered | `client/keyring.rs` |
-//! | what a client with an id knows; says; in a file | `client/ids.rs`; `client/machine/numbered.rs`; `client/memory.rs` |
+//! | what a client with an id knows; of its own; which comes next; says; in a file | `client/ids.rs`; `client/own.rs`; `client/named.rs`; `client/machine/numbered.rs`; `client/memory.rs` |
 //! | load: many clients, one of them, what they read, how they end | `load/fleet.rs`, `load/conn.rs`, `load/hearing.rs`, `load/ending.rs` |
 //! | load: what a message carries, what is lost, repeated or late | `load/stamp.rs`, `load/tally.rs` |
 //! | load: processes, what they tell each other, their phases, what they found; what a run is; its bounds | `load/conductor.rs`, `load/words.rs`, `load/generator.rs`, `load/report.rs`, `load/figures.rs`; `load/plan.rs`; `load/limits.rs` |

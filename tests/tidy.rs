@@ -25,8 +25,10 @@ const PURE: u8 = 2;
 
 /// What is as pure as the floors below on the client's: its machines, and the state of its screen. The simulator
 /// may drive the machines, as the client's own shells do.
-const MINDS: [&str; 12] = [
+const MINDS: [&str; 14] = [
     "src/client/ids.rs",
+    "src/client/own.rs",
+    "src/client/named.rs",
     "src/client/machine.rs",
     "src/client/outbox.rs",
     "src/client/reply.rs",

@@ -287,10 +287,15 @@ pub const FRONTIER_LAG: Duration = Duration::from_millis(50);
 pub const CLIENTS_MAX: usize = 65_536;
 /// Streams that a client's position may name: 32 KiB of a LOGIN.
 pub const AT_MAX: usize = 1_024;
+/// Streams by which a client has heard its own messages that it names at LOGIN, 3 KiB. It spoke through more servers?
+/// Those that it spoke through before the last 64 have told the others long ago.
+pub const OWN_MAX: usize = 64;
 /// Runs of one stream that a NEXT names, 10 KiB; the next broadcasts have their own.
 pub const NEXT_RUNS: usize = 256;
 /// How long a message waits for what its sender said before on another server.
 pub const PREV_WAIT: Duration = Duration::from_secs(2);
+/// The same while that is coming in, as to a server that was started again and has much to fetch.
+pub const PREV_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Bytes of one stream that wait for such; above it they are applied all the same.
 pub const PENDING_BYTES: usize = 16 << 20;
 /// How long a request for a part of a stream may bring nothing before another peer is asked.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use super::own::{self, Own};
 use crate::base::id::{ClientId, StreamId, digits, hex};
 use crate::base::limits::AT_MAX;
 use crate::base::seen::Seen;
@@ -30,6 +31,8 @@ pub enum Change {
     Said(String),
     /// All up to this one are safe.
     Acked(u64),
+    /// What the client is called.
+    Id(String),
     /// Where a stream begins for this client.
     Begin(u64, u64),
     /// A broadcast was heard: its stream and number, and whose it is.
@@ -50,6 +53,8 @@ pub struct State {
     position: Option<Vec<(u64, u64, Ranges)>>,
     /// Of each other client what of it was heard, the one that spoke last at the end.
     senders: Vec<(String, Ranges)>,
+    #[serde(default)]
+    own: own::State,
 }
 
 /// Where a stream begins for this client, and what of it was heard.
@@ -78,8 +83,7 @@ pub struct Ids {
     position: Option<BTreeMap<StreamId, Place>>,
     senders: BTreeMap<ClientId, Sender>,
     clock: u64,
-    /// Which broadcasts come next on this connection.
-    next: VecDeque<(StreamId, u64, u64)>,
+    own: Own,
     /// What was told when it came in: broadcasts that are lost, and other servers.
     lost: u64,
     servers: Vec<(String, u16)>,
@@ -90,6 +94,8 @@ pub struct Ids {
 /// What `ext` of a success says.
 #[derive(Debug, Deserialize)]
 struct Welcome {
+    #[serde(default)]
+    id: Option<String>,
     cseq: u64,
     #[serde(default)]
     lost: u64,
@@ -103,15 +109,6 @@ struct Welcome {
 struct Address {
     hostname: String,
     port: u16,
-}
-
-/// What a broadcast is to this client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
-    New,
-    Repeat,
-    /// The server did not say which it is.
-    Unnamed,
 }
 
 impl Ids {
@@ -134,16 +131,20 @@ impl Ids {
             let sender = ids.sender(ClientId(hex(&client)?));
             sender.heard = Seen::from_ranges(heard);
         }
+        ids.own = Own::restore(state.own)?;
         for change in changes {
             match change {
                 Change::State(_) => return None,
+                Change::Id(id) => {
+                    ids.own.is_called(ClientId(hex(&id)?));
+                }
                 Change::Said(activity) => ids.keep(activity),
                 Change::Acked(n) => ids.ack(n),
                 Change::Begin(stream, seq) => ids.begin(StreamId(stream), seq),
                 Change::Heard(stream, seq, of) => {
                     ids.place(StreamId(stream)).heard.add(seq);
                     if let Some((client, n)) = of {
-                        ids.sender(ClientId(hex(&client)?)).heard.add(n);
+                        ids.hear_of(ClientId(hex(&client)?), n, StreamId(stream), seq);
                     }
                 }
             }
@@ -175,6 +176,7 @@ impl Ids {
             kept: self.kept.iter().cloned().collect(),
             position: self.position.as_ref().map(|all| all.iter().map(place).collect()),
             senders: senders.iter().map(|(c, s)| (c.to_string(), s.heard.ranges().collect())).collect(),
+            own: self.own.state(),
         })
     }
 
@@ -210,7 +212,7 @@ impl Ids {
     }
 
     /// The next message. Returns its number.
-    pub(super) fn say(&mut self, activity: &str) -> u64 {
+    pub fn say(&mut self, activity: &str) -> u64 {
         self.note(|| Change::Said(activity.to_owned()));
         self.keep(activity.to_owned());
         self.said()
@@ -228,13 +230,13 @@ impl Ids {
     }
 
     /// The messages behind this number that there are, each with its own.
-    pub(super) fn behind(&self, cseq: u64) -> impl Iterator<Item = (u64, &str)> {
+    pub fn behind(&self, cseq: u64) -> impl Iterator<Item = (u64, &str)> {
         let skip = (cseq + 1).saturating_sub(self.first) as usize;
         (self.first..).zip(&self.kept).skip(skip).map(|(n, activity)| (n, activity.as_str()))
     }
 
     /// All up to this one are safe.
-    pub(super) fn ack(&mut self, cseq: u64) {
+    pub fn ack(&mut self, cseq: u64) {
         let cseq = cseq.min(self.said());
         if cseq <= self.acked {
             return;
@@ -251,7 +253,7 @@ impl Ids {
     }
 
     /// The field that LOGIN and REGISTER have.
-    pub(super) fn ext(&self) -> String {
+    pub fn ext(&self) -> String {
         let mut ext = format!(r#","ext":{{"client":"{}","from":{}"#, digits(&self.client), self.first);
         if let Some(position) = &self.position {
             // Those that were learnt of first may be over; servers name what still counts.
@@ -261,17 +263,17 @@ impl Ids {
             let all: Vec<String> = position.iter().take(AT_MAX).map(one).collect();
             ext += &format!(r#","at":{{{}}}"#, all.join(","));
         }
-        ext + "}"
-    }
-
-    /// A connection begins.
-    pub(super) fn connected(&mut self) {
-        self.next.clear();
+        ext + &self.own.ext() + "}"
     }
 
     /// The client is in. Returns which of its messages the server knows; none if it says nothing of that.
-    pub(super) fn welcome(&mut self, ext: &str) -> Option<u64> {
+    pub fn welcome(&mut self, ext: &str) -> Option<u64> {
         let welcome: Welcome = serde_json::from_str(ext).ok()?;
+        if let Some(id) = welcome.id.and_then(|id| hex(&id)).map(ClientId)
+            && self.own.is_called(id)
+        {
+            self.note(|| Change::Id(id.to_string()));
+        }
         self.lost += welcome.lost;
         self.servers = welcome.servers.into_iter().map(|a| (a.hostname, a.port)).collect();
         self.position.get_or_insert_default();
@@ -305,84 +307,29 @@ impl Ids {
         sender
     }
 
-    /// Which broadcasts come next. False if that cannot be.
-    pub(super) fn next(&mut self, ids: &str) -> bool {
-        let Ok(runs) = serde_json::from_str::<Vec<(String, u64, u64)>>(ids) else { return false };
-        for (stream, first, count) in runs {
-            let Some(stream) = hex(&stream) else { return false };
-            self.next.push_back((StreamId(u64::from_be_bytes(stream)), first, count));
+    /// A client's message came. False if it was heard before.
+    fn hear_of(&mut self, client: ClientId, n: u64, stream: StreamId, seq: u64) -> bool {
+        match self.own.id == Some(client) {
+            true => self.own.hear(n, stream, seq),
+            false => self.sender(client).heard.add_above(n),
         }
-        true
     }
 
-    /// A broadcast came; `id` is the one in it.
-    pub(super) fn hear(&mut self, id: Option<&str>) -> Heard {
-        while self.next.front().is_some_and(|run| run.2 == 0) {
-            self.next.pop_front();
-        }
-        let Some(run) = self.next.front_mut() else { return Heard::Unnamed };
-        let (stream, seq) = (run.0, run.1);
-        (run.1, run.2) = (run.1.saturating_add(1), run.2 - 1);
+    /// A broadcast came: number `seq` of `stream`; `id` is the one in it. False if it was heard before.
+    pub fn hear(&mut self, stream: StreamId, seq: u64, id: Option<&str>) -> bool {
         let place = self.place(stream);
         if seq <= place.begin || !place.heard.add(seq) {
-            return Heard::Repeat;
+            return false;
         }
         let of = id.and_then(|id| {
             let (client, n) = id.split_once('-')?;
             Some((client.to_owned(), ClientId(hex(client)?), n.parse::<u64>().ok()?))
         });
-        let is_new = of.as_ref().is_none_or(|(_, client, n)| self.sender(*client).heard.add_above(*n));
+        let is_new = of.as_ref().is_none_or(|(_, client, n)| self.hear_of(*client, *n, stream, seq));
         self.note(|| Change::Heard(stream.0, seq, of.map(|(client, _, n)| (client, n))));
-        if is_new { Heard::New } else { Heard::Repeat }
+        is_new
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_kept_goes_on_as_it_was() {
-        let mut ids = Ids::new([7; 16]);
-        ids.keep_changes();
-        let mut kept = vec![ids.state()];
-        ids.say("{\"n\":1}");
-        ids.say("{\"n\":2}");
-        assert_eq!(ids.welcome(r#"{"cseq":0,"lost":2,"at":{"00000000000000a1":5}}"#), Some(0));
-        assert!(ids.next(r#"[["00000000000000a1",6,2],["00000000000000a2",1,1]]"#));
-        let id = format!("{}-1", "0a".repeat(16));
-        assert_eq!(ids.hear(Some(&id)), Heard::New);
-        assert_eq!(ids.hear(None), Heard::New);
-        assert_eq!(ids.hear(Some(&id)), Heard::Repeat, "by its number");
-        assert_eq!(ids.hear(None), Heard::Unnamed);
-        assert!(ids.next(r#"[["00000000000000a1",7,1],["00000000000000a1",3,1]]"#));
-        assert_eq!(ids.hear(None), Heard::Repeat, "by its position");
-        assert_eq!(ids.hear(None), Heard::Repeat, "from before its begin");
-        ids.ack(1);
-        kept.extend(ids.changes());
-        let text: Vec<String> = kept.iter().map(|change| serde_json::to_string(change).unwrap()).collect();
-        let again = Ids::restore(text.iter().map(|text| serde_json::from_str(text).unwrap())).unwrap();
-        assert_eq!(again.state(), ids.state());
-        assert_eq!((again.said(), again.acked()), (2, 1));
-        assert_eq!(again.ext(), ids.ext());
-        assert!(again.ext().ends_with(r#","from":1,"at":{"00000000000000a1":7,"00000000000000a2":1}}"#));
-        let state = again.state();
-        assert_eq!(Ids::restore([state.clone()]).unwrap().state(), state);
-    }
-
-    #[test]
-    fn of_what_is_safe_the_last_are_kept() {
-        let mut ids = Ids::new([7; 16]);
-        for n in 0..3_000 {
-            ids.say(&format!("{{\"n\":{n}}}"));
-        }
-        ids.ack(2_000);
-        assert_eq!(ids.behind(0).next().map(|(n, _)| n), Some(2_000 - RING as u64 + 1));
-        assert_eq!(ids.behind(2_500).count(), 500);
-        ids.say(&"x".repeat(RING_BYTES));
-        ids.ack(3_001);
-        assert_eq!(ids.behind(0).count(), 1);
-        ids.ack(5_000);
-        assert_eq!((ids.acked(), ids.said()), (3_001, 3_001));
-    }
-}
+mod tests;

@@ -13,7 +13,8 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use super::ids::{Heard, Ids};
+use super::ids::Ids;
+use super::named::Named;
 use super::outbox::Outbox;
 use super::reply::Reply;
 
@@ -117,8 +118,9 @@ pub struct Client {
     redirects: u32,
     /// It numbers what it says: then nothing is lost, repeated or swapped, whatever breaks.
     ids: Option<Box<Ids>>,
-    /// Then it said LOGOUT on this connection.
+    /// Then it said LOGOUT on this connection, and this was named.
     logs_out: bool,
+    named: Named,
 }
 
 impl Client {
@@ -139,6 +141,7 @@ impl Client {
             redirects: 0,
             ids: None,
             logs_out: false,
+            named: Named::default(),
         }
     }
 
@@ -147,9 +150,9 @@ impl Client {
     pub fn connected(&mut self) {
         self.hello = Outbox::default();
         self.said.rewind();
-        if let Some(ids) = self.ids.as_mut() {
+        if self.ids.is_some() {
             // What is said again hangs on what the server says that it knows.
-            ids.connected();
+            self.named = Named::default();
             self.logs_out = false;
             self.said = Outbox::default();
         } else if self.ended && self.said.unsent().is_empty() {
@@ -291,11 +294,11 @@ impl Client {
         if let State::Online { heard, .. } = &mut self.state {
             *heard = true;
         }
-        match self.ids.as_mut().map_or(Heard::New, |ids| ids.hear(reply.id())) {
-            Heard::New => Event::Broadcast { activity },
-            Heard::Repeat => Event::Repeated,
-            Heard::Unnamed => Event::Malformed { why: "a broadcast without a NEXT" },
-        }
+        let Some(ids) = self.ids.as_mut() else { return Event::Broadcast { activity } };
+        let Some((stream, seq)) = self.named.take() else {
+            return Event::Malformed { why: "a broadcast without a NEXT" };
+        };
+        if ids.hear(stream, seq, reply.id()) { Event::Broadcast { activity } } else { Event::Repeated }
     }
 
     fn on_registered<'a>(&mut self, reply: &Reply<'a>) -> Event<'a> {

@@ -3,10 +3,10 @@
 use super::ids::Counts;
 use super::mesh::PeerId;
 use super::relay::OWN;
-use super::stream::Prev;
+use super::stream::{Prev, Stream};
 use super::{Action, Mutation, Node, Timer};
 use crate::base::id::StreamId;
-use crate::base::limits::{PENDING_BYTES, PREV_WAIT, SECOND_COPY, UNEXPOSED_BYTES};
+use crate::base::limits::{PENDING_BYTES, PREV_WAIT, PREV_WAIT_MAX, SECOND_COPY, UNEXPOSED_BYTES};
 use crate::base::time::Time;
 use crate::base::vector::Vector;
 use crate::wire::frame::{self, Data};
@@ -227,7 +227,7 @@ impl Node {
         let mut counts = Counts::default();
         let is_shown = self.clients.shows(i, seq, line, &mut counts) || shows_all;
         self.count_ids(&counts);
-        self.relay.streams[i].apply(&mut self.delivery.feed);
+        self.relay.streams[i].apply(&mut self.delivery.feed, self.now);
         if !is_shown {
             self.delivery.hide(at);
         }
@@ -247,12 +247,12 @@ impl Node {
             let missing = |(stream, seq): &&(StreamId, u64)| self.relay.applied_of(*stream) < *seq;
             let missing: Vec<(StreamId, u64)> = prev.iter().filter(missing).copied().collect();
             if i != OWN && (!missing.is_empty() || self.is_early(i)) {
-                let since = *self.relay.streams[i].waits_since.get_or_insert(self.now);
+                let until = self.wait_for(i, &missing);
                 let is_short = self.relay.streams[i].pending_bytes() < PENDING_BYTES;
-                if self.now < since + PREV_WAIT && is_short {
+                if self.now < until && is_short {
                     if !self.relay.blocked.contains(&i) {
                         self.relay.blocked.push(i);
-                        self.timers.set(since + PREV_WAIT, Timer::Prev);
+                        self.timers.set(until, Timer::Prev);
                     }
                     let origin = self.relay.streams[i].id;
                     missing.into_iter().for_each(|(stream, seq)| self.want(stream, seq, Some(origin)));
@@ -260,7 +260,7 @@ impl Node {
                 }
                 self.counters.prev_unmet += 1;
             }
-            let since = self.relay.streams[i].waits_since.unwrap_or(self.now);
+            let since = self.relay.streams[i].waits.map_or(self.now, |waits| waits.0);
             self.delivery.lags.mark(self.delivery.feed.tail(), since);
             self.apply_next(i);
             any = true;
@@ -293,10 +293,31 @@ impl Node {
         if self.relay.more {
             return;
         }
-        let since = self.relay.blocked.iter().filter_map(|i| self.relay.streams[*i].waits_since).min();
-        if let Some(since) = since {
-            self.timers.set(since + PREV_WAIT, Timer::Prev);
+        let until =
+            self.relay.blocked.iter().filter_map(|i| self.relay.streams[*i].waits).map(|waits| waits.1);
+        if let Some(until) = until.min() {
+            self.timers.set(until, Timer::Prev);
         }
+    }
+
+    /// Until when the next frame of a stream waits for what is `missing`, or for whatever is if that is not known:
+    /// longer while that is on its way.
+    fn wait_for(&mut self, i: usize, missing: &[(StreamId, u64)]) -> Time {
+        let is_awaited = |stream: &&Stream| match missing {
+            [] => self.relay.missing_of(stream.id) > 0,
+            _ => missing.iter().any(|(id, _)| *id == stream.id),
+        };
+        // What is asked for may come any moment, and what waits itself may go on.
+        let is_coming = |stream: &Stream| {
+            stream.request.is_some() || stream.waits.is_some_and(|(_, until)| self.now < until)
+        };
+        let moved = |stream: &Stream| if is_coming(stream) { self.now } else { stream.moved };
+        let moved = self.relay.streams.iter().filter(is_awaited).map(moved).max();
+        let since = self.relay.streams[i].waits.map_or(self.now, |waits| waits.0);
+        let until = moved.map_or(since, |moved| moved.max(since)) + PREV_WAIT;
+        let until = until.min(since + PREV_WAIT_MAX);
+        self.relay.streams[i].waits = Some((since, until));
+        until
     }
 
     /// A peer says what it holds.

@@ -50,8 +50,9 @@ pub(super) struct Ids {
     pub client: ClientId,
     /// The first message it can say again.
     from: u64,
-    /// What it had when it came.
+    /// What it had when it came, and what of its own.
     pub at: Option<Vector>,
+    own: Vec<(u64, StreamId, u64)>,
     /// Up to where it was told what the feed's lines are.
     pub announced: u64,
     /// What it is to be told when an own message is safe, and what it was told.
@@ -132,6 +133,15 @@ impl Clients {
         client
     }
 
+    /// All up to `n` were shown, and that one stands at `last`.
+    fn shown(&mut self, id: ClientId, n: u64, last: (usize, u64), counts: &mut Counts) {
+        let client = self.entry(id, counts);
+        client.seen = Seen::from_ranges(client.seen.ranges().chain([(1, n)]));
+        if client.seen.top() == n {
+            client.last = last;
+        }
+    }
+
     /// What must not come after a client's message, if it was not said here: where the one before it stands.
     fn before(&self, id: ClientId, n: u64, relay: &Relay) -> Option<(StreamId, u64)> {
         let client = self.known.get(&id)?;
@@ -157,8 +167,8 @@ impl Node {
     pub(super) fn number_from_now(&mut self, link_id: LinkId, name: &str, ext: Option<&Ext>) {
         let Some(ext) = ext.filter(|_| self.ids(link_id).is_none()) else { return };
         let client = ids::client_id(name, ext.client);
-        let ids =
-            Ids { client, from: ext.from, at: ext.at.clone(), announced: 0, acks: VecDeque::new(), acked: 0 };
+        let (at, own) = (ext.at.clone(), ext.own.clone());
+        let ids = Ids { client, from: ext.from, at, own, announced: 0, acks: VecDeque::new(), acked: 0 };
         let is_session = self.at(link_id).is_session();
         self.at_mut(link_id).aside_mut().ids = Some(Box::new(ids));
         self.unfollow(link_id);
@@ -303,6 +313,7 @@ impl Node {
     pub(super) fn welcome(&mut self, link_id: LinkId, begin: &Vector) -> Option<Welcome> {
         let Ids { client, at, .. } = self.ids(link_id)?;
         let (client, at) = (*client, at.clone());
+        self.believe(link_id, client);
         let known = self.clients.known.get(&client);
         let (cseq, own) = known.map_or((0, 0), |client| (client.upto(), client.own));
         let cseq = if self.is_mutated(Mutation::GapsIgnored) { u64::MAX >> 1 } else { cseq };
@@ -334,6 +345,20 @@ impl Node {
         }
         let servers = self.other_servers();
         Some(Welcome { id: Some(client), cseq, at: begins, lost, servers })
+    }
+
+    /// What a client has heard of its own messages and is applied here was shown here, though nothing else may
+    /// remember it: it was in a part of the journal that is gone, or before this server was there.
+    fn believe(&mut self, link_id: LinkId, client: ClientId) {
+        let Some(ids) = self.link_mut(link_id).and_then(|link| link.ids_mut()) else { return };
+        let own = std::mem::take(&mut ids.own);
+        let Some((n, stream, seq)) = own.iter().copied().max() else { return };
+        let is_here = |of: &(u64, StreamId, u64)| of.2 > 0 && self.relay.applied_of(of.1) >= of.2;
+        if n > 0 && own.iter().all(is_here) {
+            let (last, mut counts) = ((self.relay.index(stream), seq), Counts::default());
+            self.clients.shown(client, n, last, &mut counts);
+            self.count_ids(&counts);
+        }
     }
 
     /// Where the linked servers are.

@@ -47,8 +47,10 @@ pub(super) struct Stream {
     pub gone_first: u64,
     /// Since when all that are linked say so.
     pub gone_since: Option<Time>,
-    /// Since when its next frame waits for what came before elsewhere.
-    pub waits_since: Option<Time>,
+    /// Since when its next frame waits for what came before elsewhere, and until when at most.
+    pub waits: Option<(Time, Time)>,
+    /// When a frame was applied last.
+    pub moved: Time,
 }
 
 /// Frames in a row, their bytes in one buffer.
@@ -109,7 +111,8 @@ impl Stream {
             gone: Vec::new(),
             gone_first: u64::MAX,
             gone_since: None,
-            waits_since: None,
+            waits: None,
+            moved: Time::START,
         }
     }
 
@@ -152,7 +155,7 @@ impl Stream {
     }
 
     /// Appends the next frame that waits to the feed.
-    pub fn apply(&mut self, feed: &mut Feed) {
+    pub fn apply(&mut self, feed: &mut Feed, now: Time) {
         if let Some(frame) = self.pending.get(0) {
             let seq = self.base + self.offsets.len() as u64 + 1;
             self.offsets.push_back(feed.tail());
@@ -160,7 +163,7 @@ impl Stream {
             self.pending.pop();
             self.trim(feed.floor());
         }
-        self.waits_since = None;
+        (self.waits, self.moved) = (None, now);
     }
 
     /// Somebody may have what others lack.

@@ -18,7 +18,7 @@ use super::schedule::{Event, Schedule, ms};
 use super::spawn::Start;
 use super::swarm::{Class, Classes, Swarm};
 use super::user::{Talk, User};
-use crate::base::limits::PREV_WAIT;
+use crate::base::limits::PREV_WAIT_MAX;
 use crate::base::rng::Rng;
 use crate::base::time::Time;
 use crate::node::Mutation;
@@ -106,7 +106,7 @@ const EVENNESS: Duration = Duration::from_secs(45);
 
 /// How long the last words may take: what is said first in a session waits for what its name said elsewhere, and
 /// all comes behind the old messages that a server lacks which was started again.
-const LAST_WORDS: Duration = Duration::from_secs(8).saturating_add(PREV_WAIT);
+const LAST_WORDS: Duration = Duration::from_secs(8).saturating_add(PREV_WAIT_MAX);
 
 /// Runs one seed. A panic in it is a promise not kept, too.
 pub fn run(seed: u64, options: &Options) -> Outcome {

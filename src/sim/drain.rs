@@ -53,12 +53,18 @@ impl Cluster {
             return self.wake_at(h, by);
         }
         self.judge.mark(if ends { "a server was drained" } else { "a server was drained in part" });
-        let left = self.left_behind(self.hosts[h].boot);
+        let boot = self.hosts[h].boot;
+        // What no link could carry in the time there was stays behind, as when it is killed.
+        let has_no_time = !ends && self.is_congested(boot);
+        if has_no_time {
+            self.ledger.boots[boot].drained = None;
+        }
+        let left = self.left_behind(boot);
         self.crash(h, false, Fate::Written);
         self.hosts[h].is_gone = self.hosts[h].retires;
         // Where others forget soon, one that was started may know more than they.
         let may_know_more = self.hosts[h].retires && self.has(Class::Small);
-        if !left.is_empty() && !may_know_more {
+        if !left.is_empty() && !may_know_more && !has_no_time {
             self.violate(
                 "a server that is drained leaves nothing behind",
                 format!("server {h} alone had {left:?}"),

@@ -115,7 +115,10 @@ impl Cluster {
         let boot = &mut self.ledger.boots[b];
         let highest = boot.highest.insert(id.device, id.k).unwrap_or_default().max(id.k);
         boot.highest.insert(id.device, highest);
-        if boot.heard.insert(id, now).is_some() {
+        let was_there = boot.heard.insert(id, now).is_some();
+        if was_there && self.is_forgotten(b, id) {
+            self.judge.mark("excused: a repeat, its server had forgotten its client");
+        } else if was_there {
             self.violate("a server shows a message once", format!("boot {b} shows {id:?} again"));
         } else if id.k < highest {
             match self.order_excused(id, highest) {

@@ -1,8 +1,6 @@
 //! Clients with ids: they number what they say, keep it, and know what they had. So nothing excuses that one of
 //! them hears another's message twice, late or never.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 use super::cluster::Cluster;
@@ -11,31 +9,10 @@ use super::pipe::PipeId;
 use super::schedule::ms;
 use super::swarm::Class;
 use super::user::Stage;
-use crate::base::id::{ClientId, StreamId, hex};
 use crate::base::rng::Rng;
-use crate::base::seen::Seen;
 use crate::base::time::Time;
+use crate::client::ids::Ids;
 use crate::wire::ids::said_with;
-
-/// What such a client knows, over all its connections.
-#[derive(Debug, Default)]
-pub(super) struct Ids {
-    secret: String,
-    /// Its messages up to this one need not be kept.
-    pub acked: usize,
-    /// What it had, by position and by number.
-    at: Option<BTreeMap<StreamId, Place>>,
-    of: BTreeMap<ClientId, Seen>,
-    /// Broadcasts that it was told are lost.
-    pub lost: u64,
-}
-
-/// Where it began to hear a stream, and what it has heard of it.
-#[derive(Debug, Default)]
-struct Place {
-    begin: u64,
-    heard: Seen,
-}
 
 const IDS_CHANCE: u64 = 0x1d5e_0000_0000_0000;
 
@@ -43,8 +20,8 @@ const IDS_CHANCE: u64 = 0x1d5e_0000_0000_0000;
 pub(super) fn draw(rng: &Rng, n: usize) -> Vec<Option<Box<Ids>>> {
     let mut rng = Rng::new(rng.clone().draw() ^ IDS_CHANCE);
     let mut one = |_| {
-        let secret = format!("{:016x}{:016x}", rng.draw(), rng.draw());
-        rng.chance(50).then(|| Box::new(Ids { secret, ..Ids::default() }))
+        let client = u128::from(rng.draw()) << 64 | u128::from(rng.draw());
+        rng.chance(50).then(|| Box::new(Ids::new(client.to_be_bytes())))
     };
     (0..n).map(&mut one).collect()
 }
@@ -54,48 +31,21 @@ pub(super) fn are_there(rng: &Rng) -> bool {
     Rng::new(rng.clone().draw() ^ !IDS_CHANCE).chance(60)
 }
 
-impl Ids {
-    /// What it says of itself when it logs in.
-    pub fn ext(&self) -> String {
-        let at = self.at.as_ref().map(|at| {
-            let one = |(stream, place): (&StreamId, &Place)| {
-                format!("\"{stream:?}\":{}", place.heard.top().max(place.begin))
-            };
-            format!(r#","at":{{{}}}"#, at.iter().map(one).collect::<Vec<_>>().join(","))
-        });
-        let at = at.unwrap_or_default();
-        format!(r#","ext":{{"client":"{}"{at}}}"#, self.secret)
-    }
-
-    fn begin_at(&mut self, stream: StreamId, seq: u64) {
-        let place = self.at.get_or_insert_default().entry(stream).or_default();
-        place.begin = place.begin.max(seq);
-    }
-}
-
 impl Cluster {
     /// The client is in: it says again what this server does not know of it.
     pub(super) fn on_success_of_ids(&mut self, u: usize, pipe: PipeId, value: &Value) {
-        let said = self.ledger.messages[u].len();
         let Some(ids) = self.users[u].ids.as_mut() else { return };
-        let ext = &value["ext"];
-        let Some(cseq) = ext["cseq"].as_u64().filter(|cseq| *cseq as usize <= said) else {
+        let said = ids.said();
+        let Some(cseq) = ids.welcome(&value["ext"].to_string()).filter(|cseq| *cseq <= said) else {
             let text = format!("client {u} said {said}, and is told {value}");
             return self.violate("a server knows what a client with an id has said", text);
         };
-        ids.lost += ext["lost"].as_u64().unwrap_or_default();
-        ids.at.get_or_insert_default();
-        for (stream, seq) in ext["at"].as_object().into_iter().flatten() {
-            if let (Some(bytes), Some(seq)) = (hex::<8>(stream), seq.as_u64()) {
-                ids.begin_at(StreamId(u64::from_be_bytes(bytes)), seq);
-            }
-        }
         let success = self.talks[&pipe].success;
         let user = &mut self.users[u];
         user.joined = user.joined.or(success);
         let Some(talk) = self.talks.get_mut(&pipe).filter(|talk| talk.written.is_none()) else { return };
-        talk.written = Some(cseq as usize);
-        if cseq as usize + 1 < said {
+        talk.written = Some(cseq);
+        if cseq + 1 < said {
             self.judge.mark("messages were said again");
         }
         self.write_kept(u, pipe);
@@ -103,19 +53,16 @@ impl Cluster {
 
     /// Writes what was not written on this connection and its server does not know.
     pub(super) fn write_kept(&mut self, u: usize, pipe: PipeId) {
-        let said = self.ledger.messages[u].len();
-        let Some(talk) = self.talks.get_mut(&pipe) else { return };
-        let Some(written) = talk.written.replace(said) else {
-            talk.written = None;
-            return;
+        let user = &self.users[u];
+        let (Some(talk), Some(ids)) = (self.talks.get_mut(&pipe), &user.ids) else { return };
+        let Some(written) = talk.written else { return };
+        talk.written = Some(ids.said());
+        let pair = user.pair();
+        let line = |(n, activity): (u64, &str)| {
+            format!("{{\"command\":\"ACTIVITY_MESSAGE\",{pair},\"cseq\":{n},\"activity\":{activity}}}\n")
         };
-        let pair = self.users[u].pair();
-        for k in written + 1..=said {
-            let activity = &self.ledger.messages[u][k - 1].activity;
-            let line =
-                format!("{{\"command\":\"ACTIVITY_MESSAGE\",{pair},\"cseq\":{k},\"activity\":{activity}}}\n");
-            self.client_writes(pipe, &line);
-        }
+        let lines: Vec<String> = ids.behind(written).map(line).collect();
+        lines.iter().for_each(|line| self.client_writes(pipe, line));
     }
 
     /// The client is told that its messages are safe.
@@ -126,8 +73,8 @@ impl Cluster {
             let text = format!("client {u} said {said}, and is told {value}");
             return self.violate("only what was said is acknowledged", text);
         };
-        let before = ids.acked;
-        ids.acked = before.max(cseq);
+        let before = ids.acked() as usize;
+        ids.ack(cseq as u64);
         self.judge.mark("acknowledgements");
         for k in before + 1..=cseq {
             let id = MessageId { device: u, k };
@@ -152,19 +99,13 @@ impl Cluster {
 
     /// Which broadcasts come next.
     pub(super) fn on_next_of_ids(&mut self, pipe: PipeId, value: &Value) {
-        let mut all = Vec::new();
-        for run in value["ids"].as_array().into_iter().flatten() {
-            let stream = run[0].as_str().and_then(hex::<8>).map(|bytes| StreamId(u64::from_be_bytes(bytes)));
-            let (Some(stream), Some(first), Some(count)) = (stream, run[1].as_u64(), run[2].as_u64()) else {
-                return self.violate("clients are sent only what they understand", value.to_string());
-            };
-            all.extend((first..first + count).map(|seq| (stream, seq)));
-        }
         let Some(talk) = self.talks.get_mut(&pipe) else { return };
-        if !talk.next.is_empty() || all.is_empty() {
-            return self.violate("NEXT comes when it is needed", format!("pipe {pipe}: {value}"));
+        let was_empty = talk.next.is_empty();
+        if !talk.next.add(&value["ids"].to_string()) {
+            self.violate("clients are sent only what they understand", value.to_string());
+        } else if !was_empty || talk.next.is_empty() {
+            self.violate("NEXT comes when it is needed", format!("pipe {pipe}: {value}"));
         }
-        talk.next.extend(all);
     }
 
     /// A broadcast came. False if the client had it.
@@ -172,7 +113,7 @@ impl Cluster {
         if self.users[u].ids.is_none() {
             return true;
         }
-        let next = self.talks.get_mut(&pipe).and_then(|talk| talk.next.pop_front());
+        let next = self.talks.get_mut(&pipe).and_then(|talk| talk.next.take());
         let Some((stream, seq)) = next else {
             self.violate("NEXT names each broadcast", format!("client {u}, pipe {pipe}"));
             return true;
@@ -183,19 +124,12 @@ impl Cluster {
             self.violate("NEXT names each broadcast", text);
         }
         let Some(ids) = self.users[u].ids.as_mut() else { return true };
-        let place = ids.at.get_or_insert_default().entry(stream).or_default();
-        let is_there = seq <= place.begin || !place.heard.add(seq);
-        if is_there {
-            self.judge.mark("a repeat was known by its position");
-            return false;
+        let of = said_with(line).map(|(client, n)| format!("{client}-{n}"));
+        let is_news = ids.hear(stream, seq, of.as_deref());
+        if !is_news {
+            self.judge.mark("a client with an id knew a repeat");
         }
-        if let Some((client, n)) = said_with(line)
-            && !ids.of.entry(client).or_default().add_above(n)
-        {
-            self.judge.mark("a repeat was known by its number");
-            return false;
-        }
-        true
+        is_news
     }
 
     /// What a client with an id said and no server has, or it was not told of.
@@ -209,7 +143,7 @@ impl Cluster {
             let is_old =
                 self.hosts.iter().any(|host| host.disk.dropped.contains_key(&MessageId { device: u, k: *k }));
             let is_held = |accepted| is_old || self.ledger.is_held(&accepted);
-            message.accepted.is_some_and(is_held) && *k <= ids.acked
+            message.accepted.is_some_and(is_held) && *k as u64 <= ids.acked()
         };
         (1..=self.ledger.messages[u].len()).filter(|k| !is_held(k)).collect()
     }
@@ -242,7 +176,14 @@ impl Cluster {
             host.and_then(|host| host.node.as_ref()).is_some_and(|n| n.counters().frames_lost > 0);
         self.has(Class::Small)
             && self.fell_past(u, id)
-            && (has_counted || self.users[u].ids.as_ref().is_some_and(|ids| ids.lost > 0))
+            && (has_counted || self.users[u].ids.as_ref().is_some_and(|ids| ids.lost() > 0))
+    }
+
+    /// Its client numbers, and a server that was started again has nothing of it left: where it is said again, it is
+    /// shown again.
+    pub(super) fn is_forgotten(&self, boot: usize, id: MessageId) -> bool {
+        let host = &self.hosts[self.ledger.boots[boot].host];
+        self.users[id.device].ids.is_some() && host.disk.dropped.contains_key(&id)
     }
 
     /// It was too old where it was first, and came when its client said it again where it was missing.

@@ -1,16 +1,17 @@
 //! A client: a person at one device, with connections one after the other. It speaks the real protocol and
 //! has one of the habits that existing clients have.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use super::cluster::Cluster;
-use super::ids::{self, Ids};
+use super::ids;
 use super::ledger::{Message, MessageId};
 use super::pipe::{Owner, PipeId};
 use super::schedule::{Event, ms};
 use super::swarm::Class;
-use crate::base::id::StreamId;
 use crate::base::time::Time;
+use crate::client::ids::Ids;
+use crate::client::named::Named;
 use crate::wire::message::ANONYMOUS;
 
 /// What a client does when it is sent to another server.
@@ -123,8 +124,8 @@ pub(super) struct Talk {
     pub read_set: bool,
     /// Of a client with an id: up to where it has said its messages here, or they were known; and which
     /// broadcasts come next.
-    pub written: Option<usize>,
-    pub next: VecDeque<(StreamId, u64)>,
+    pub written: Option<u64>,
+    pub next: Named,
 }
 
 impl User {
@@ -185,7 +186,7 @@ impl Cluster {
             heard: BTreeSet::new(),
             read_set: false,
             written: None,
-            next: VecDeque::new(),
+            next: Named::default(),
         };
         self.talks.insert(pipe, talk);
         let pair = self.users[u].introduction();
@@ -238,8 +239,7 @@ impl Cluster {
         };
         let activity = format!(r#"{{"d":{u},"k":{k}{more}}}"#);
         let pair = self.users[u].pair();
-        let has_id = self.users[u].ids.is_some();
-        if !has_id {
+        if self.users[u].ids.is_none() {
             self.client_writes(
                 pipe,
                 &format!("{{\"command\":\"ACTIVITY_MESSAGE\",{pair},\"activity\":{activity}}}\n"),
@@ -256,8 +256,9 @@ impl Cluster {
             exposed: None,
             single: false,
         };
+        let said = self.users[u].ids.as_mut().map(|ids| ids.say(&message.activity));
         self.ledger.messages[u].push(message);
-        if has_id {
+        if said.is_some() {
             self.write_kept(u, pipe);
             let end = self.pipes[pipe].flows[0].written();
             self.ledger.messages[u][k - 1].end = end;

@@ -241,6 +241,19 @@ impl<'t, 'a> Source<'t, 'a> {
         })
     }
 
+    /// Where the elements of the array at `at` are on the tape.
+    fn elements(&self, at: usize) -> impl Iterator<Item = usize> + use<'_, 't, 'a> {
+        let (n, mut next) = match self.nodes[at] {
+            Node::Array { len, .. } => (len, at + 1),
+            _ => (0, at),
+        };
+        (0..n).map(move |_| {
+            let element = next;
+            next += self.size(element);
+            element
+        })
+    }
+
     /// How many nodes the value at `at` takes on the tape.
     fn size(&self, at: usize) -> usize {
         match self.nodes[at] {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::base::id::StreamId;
 use crate::base::limits::{INPUT_TURN, JSON_DEPTH};
 use crate::base::vector::Vector;
 
@@ -58,6 +59,9 @@ pub struct Ext {
     pub from: u64,
     /// The last broadcast it had of each stream; none if it begins now.
     pub at: Option<Vector>,
+    /// Its own messages that it has heard, all up to the highest of these: the last number that came by each
+    /// stream, the stream, and the number there.
+    pub own: Vec<(u64, StreamId, u64)>,
 }
 
 /// The members of a JSON object as the client wrote them, between the braces, without any

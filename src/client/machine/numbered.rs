@@ -53,8 +53,7 @@ impl Client {
     }
 
     pub(super) fn on_next<'a>(&mut self, reply: &Reply<'a>) -> Event<'a> {
-        let next = |ids: &mut Box<Ids>| ids.next(reply.ids.map_or("", RawValue::get));
-        match self.ids.as_mut().is_some_and(next) {
+        match self.ids.is_some() && self.named.add(reply.ids.map_or("", RawValue::get)) {
             true => Event::Announced,
             false => Event::Malformed { why: "NEXT without ids" },
         }
