@@ -1,6 +1,7 @@
 //! The client on the command line: its flags, and whether it takes the screen.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -17,7 +18,11 @@ out, prints what it is still owed, and ends.
 
 On a terminal the client takes the whole screen: what is said, a line on how the connection is, and one to write on. \
 /help shows its keys, /quit leaves. When the connection breaks it looks for another server by itself. In a pipe, with \
---plain, --listen or --count it does not: it ends.
+--plain, --listen or --count it does not: it ends, unless it has a --memory.
+
+With --memory nothing is lost, repeated or swapped, whatever breaks, not even when the client itself is killed: run it \
+again with the same file and name. What was said and not yet safe is said first. In a pipe, too, a broken connection \
+is made again, until the server has all of the input. The line that was being printed when it was killed may be printed again.
 
 With -u alone the name is registered with a secret made here, which is shown once and remembered in \
 $XDG_CONFIG_HOME/activitystreamer/secrets (~/.config/activitystreamer/secrets) for that host and name; from then on -u \
@@ -35,7 +40,7 @@ pub struct ClientArgs {
     /// The server's port [-rp]
     #[arg(long, alias = "rp", value_name = "PORT", default_value_t = PORT, value_parser = clap::value_parser!(u16).range(1..))]
     pub remote_port: u16,
-    /// Another server, which a client on a terminal tries when that one is not there; may be given again
+    /// Another server, tried when that one is not there (on a terminal, and with --memory); may be given again
     #[arg(long, value_name = "HOST:PORT", value_parser = server_at)]
     pub also: Vec<(String, u16)>,
     /// User name
@@ -53,6 +58,9 @@ pub struct ClientArgs {
     /// End after so many activities were heard
     #[arg(long, value_name = "N")]
     pub count: Option<u64>,
+    /// Say and hear everything once, over all connections and runs: what is needed for that is in this file
+    #[arg(long, value_name = "FILE")]
+    pub memory: Option<PathBuf>,
     /// Take no terminal for itself, as in a pipe
     #[arg(long)]
     pub plain: bool,
@@ -81,6 +89,7 @@ pub fn run(args: ClientArgs) -> ExitCode {
         local_port: args.local_port,
         listen: args.listen,
         count: args.count,
+        memory: args.memory,
         keys: client::Keyring::of_the_user(),
     };
     #[cfg(feature = "terminal")]

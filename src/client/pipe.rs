@@ -8,6 +8,7 @@
 //! in the pipe, where its writer feels it.
 
 use std::io::{self, BufWriter, ErrorKind, Read, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -21,6 +22,7 @@ use super::journey::{Journey, News, Over};
 use super::keyring::Keyring;
 use super::lines::{LINE_BYTES_MAX, Lines};
 use super::machine::{DRAIN, Mode};
+use super::memory::Memory;
 use super::secret;
 use super::travel::{Listener, travel};
 
@@ -34,7 +36,7 @@ pub struct Options {
     pub host: String,
     /// The server's port.
     pub port: u16,
-    /// Other servers, which a client on a terminal tries when that one is not there. A pipe does not.
+    /// Other servers to try when that one is not there. A pipe without a memory does not.
     pub others: Vec<(String, u16)>,
     /// Nobody or `anonymous`, without a secret: anonymous.
     pub name: Option<String>,
@@ -47,6 +49,9 @@ pub struct Options {
     pub listen: bool,
     /// Log out after printing that many broadcasts, if the end of input does not come first.
     pub count: Option<u64>,
+    /// The file of a client with an id: what is said and heard in it is said and heard once, over all connections
+    /// and runs. Then a pipe, too, makes a broken connection again.
+    pub memory: Option<PathBuf>,
     /// Where secrets made here are remembered, and looked for when a name comes without one.
     pub keys: Option<Keyring>,
 }
@@ -165,10 +170,9 @@ impl<'a, R: Read + Send + 'static, W: Write> Pipe<'a, R, W> {
         let mode =
             secret::mode(options.name.as_deref(), secret).map_err(|why| Stop(Exit::ConnectionFailed, why))?;
         let fresh = if let Mode::Register { secret, .. } = &mode { Some(secret.clone()) } else { None };
-        let journey = Journey::new(mode, [(options.host.clone(), options.port)], Some(0), 0);
         Ok(Pipe {
             options,
-            desk: Arc::new(Desk::new(journey, None)),
+            desk: Arc::new(desk(options, mode)?),
             input: Some(input).filter(|_| !options.listen),
             output: BufWriter::with_capacity(OUTPUT_BYTES, output),
             left: options.count,
@@ -221,6 +225,10 @@ impl<'a, R: Read + Send + 'static, W: Write> Pipe<'a, R, W> {
         }
         self.output.write_all(activity.as_bytes()).map_err(output_failed)?;
         self.output.write_all(b"\n").map_err(output_failed)?;
+        if self.options.memory.is_some() {
+            // It is noted as heard next: rather twice than never.
+            self.output.flush().map_err(output_failed)?;
+        }
         self.left = self.left.map(|left| left - 1);
         self.check_count();
         Ok(())
@@ -258,6 +266,7 @@ impl<R: Read + Send + 'static, W: Write> Listener for Pipe<'_, R, W> {
             News::LoggedIn { info } => log::info!("{info}"),
             News::Redirected { host, port } => log::info!("redirected to {host} port {port}"),
             News::Ignored { why } => log::warn!("ignored a line from the server: {why}"),
+            News::Lost { why } if self.options.memory.is_some() => tell(&format!("{why}; trying again")),
             // The end of the journey says so.
             News::Acknowledged { .. } | News::Quiet => {}
             News::Refused { .. } | News::Invalid { .. } | News::Lost { .. } | News::Waiting { .. } => {}
@@ -272,6 +281,21 @@ impl<R: Read + Send + 'static, W: Write> Listener for Pipe<'_, R, W> {
     fn enough(&self) -> Option<Duration> {
         self.enough
     }
+}
+
+/// Where the threads meet. Without a memory the first break is the end.
+fn desk(options: &Options, mode: Mode) -> Result<Desk, Stop> {
+    let first = (options.host.clone(), options.port);
+    let Some(path) = &options.memory else {
+        return Ok(Desk::new(Journey::new(mode, [first], Some(0), 0), None));
+    };
+    let (memory, ids) = Memory::open(path).map_err(|why| Stop(Exit::Invalid, why))?;
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed).map_err(|error| Stop(Exit::Invalid, format!("no random numbers: {error}")))?;
+    let servers = [first].into_iter().chain(options.others.iter().cloned());
+    let mut journey = Journey::new(mode, servers, None, u64::from_le_bytes(seed));
+    journey.number(ids);
+    Ok(Desk::new(journey, Some(memory)))
 }
 
 /// The input's thread: says line after line, and ends the session at the end of input.

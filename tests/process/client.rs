@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::kept::Folder;
+use crate::kept::{Folder, Place};
 use crate::stage::{BINARY, Process, Server};
 
 fn client(server: &Server, flags: &[&str]) -> Process {
@@ -131,4 +131,51 @@ fn refusals_and_a_missing_server_have_their_exit_codes() {
     let mut lost = client(&server, &[]);
     assert!(lost.errors.rest().contains("cannot connect"));
     lost.end_with(1);
+}
+
+#[test]
+fn a_client_with_a_memory_goes_on_over_its_own_death_and_its_servers() {
+    let folder = Folder::new("memory");
+    let secret = ["-s", "sek"];
+    let first = Place::new(folder.path("first"));
+    let one = first.start(&secret);
+    let two = Server::start(&[&secret[..], &["-rh", "localhost", "-rp", &first.port.to_string()]].concat());
+    two.joined_by(1);
+    let mut ear = two.login("anonymous");
+    let (memory, also) = (folder.path("bob"), format!("127.0.0.1:{}", two.port));
+    let flags = ["-u", "bob", "-s", "hush", "--memory", &memory, "--also", &also];
+    let said = |client: &mut Process, numbers: std::ops::Range<u64>| {
+        numbers.clone().for_each(|n| say(client, &json!({ "n": n }).to_string()));
+        let mut heard = hear(client)["n"].as_u64().expect("a number");
+        if numbers.start > 0 && heard == numbers.start - 1 {
+            // It was killed when it had just printed this, and had not written that down.
+            heard = hear(client)["n"].as_u64().expect("a number");
+        }
+        assert_eq!(heard, numbers.start);
+        for n in numbers.skip(1) {
+            assert_eq!(hear(client), json!({ "n": n, "authenticated_user": "bob" }));
+        }
+    };
+    let mut registrar = one.connect();
+    registrar.tell(r#"{"command":"REGISTER","username":"bob","secret":"hush"}"#);
+    registrar.hear_command("REGISTER_SUCCESS");
+    registrar.half_close();
+
+    let mut bob = client(&one, &flags);
+    said(&mut bob, 0..50);
+    bob.kill();
+    bob.end();
+    // What was said goes on being said once, and what was heard is not printed again.
+    let mut bob = client(&one, &flags);
+    said(&mut bob, 50..100);
+    // Whoever else has the file is refused.
+    let mut other = client(&one, &flags);
+    let errors = other.errors.rest();
+    assert!(errors.contains("another client uses the memory"), "{errors}");
+    other.end_with(4);
+    one.crash();
+    bob.errors.line_with("trying again");
+    said(&mut bob, 100..150);
+    assert_eq!(finish(bob), "");
+    ear.hear_numbers(0..150);
 }

@@ -74,7 +74,7 @@ pub fn run(options: &Options) -> Exit {
         name: options.name.clone(),
         secret,
         local_port: options.local_port,
-        delivery: Delivery::Once,
+        delivery: options.memory.clone().map_or(Delivery::Once, Delivery::Kept),
         ..Settings::at(&options.host, options.port)
     };
     settings.servers.extend(options.others.iter().cloned());
