@@ -39,6 +39,8 @@ counters! {
     peer_bytes,
     /// Bytes of frames handed to links to other servers.
     peer_sent_bytes,
+    /// Times that frames were handed to such a link: each is a write, about.
+    peer_sends,
     /// Names registered.
     registrations,
     /// Registrations that went on though a server had not answered.

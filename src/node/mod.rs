@@ -61,6 +61,7 @@ mod status;
 mod stream;
 mod sweep;
 mod timers;
+mod traffic;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -77,6 +78,7 @@ pub use mesh::Identity;
 pub use mutation::Mutation;
 pub use registry::Record;
 pub use status::{Other, OtherState, State, Status, Storage, word};
+pub use traffic::{Kind, Traffic};
 
 use crate::base::id::LinkId;
 use crate::base::limits::{FRAME_BYTES, Limits, STRANGER_LINE_BYTES};
@@ -344,6 +346,11 @@ impl Node {
     /// What was counted so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// What was sent to other servers so far.
+    pub fn traffic(&self) -> &Traffic {
+        &self.mesh.sent
     }
 
     /// For what only the shell sees.
