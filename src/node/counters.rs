@@ -95,6 +95,10 @@ counters! {
     peers_joined,
     /// Links whose other end could not be proven to be a server of this network.
     peers_unproven,
+    /// Times that a linked server was heard again after nothing came from it for two signs of life.
+    peers_late,
+    /// Times that a linked server was silent for so long that nobody waits for it.
+    peers_suspected,
     /// Own messages shown though no other server had confirmed to hold them in time.
     exposed_single_copy,
     /// Messages of other servers applied here.

@@ -192,8 +192,9 @@ impl Node {
         let peer_id = PeerId(slot);
         self.counters.peer_bytes += bytes.len() as u64;
         if let Some(peer) = self.mesh.get_mut(peer_id) {
-            peer.heard_at = now;
+            let silence = now.since(std::mem::replace(&mut peer.heard_at, now));
             peer.suspect = false;
+            self.counters.peers_late += u64::from(silence >= 2 * HEARTBEAT);
         }
         let why = match frame::read(bytes) {
             Ok(Frame::Data(data)) => {
@@ -297,6 +298,7 @@ impl Node {
             } else if silence >= SUSPECT && !std::mem::replace(&mut peer.suspect, true) {
                 log::info!("link {}: server {:?} is silent", peer.link, peer.server);
                 self.suspected.push(PeerId(i as u32));
+                self.counters.peers_suspected += 1;
             }
         }
         for link_id in silent {

@@ -348,11 +348,6 @@ impl Node {
         &self.counters
     }
 
-    /// What was sent to other servers so far.
-    pub fn traffic(&self) -> &Traffic {
-        &self.mesh.sent
-    }
-
     /// For what only the shell sees.
     pub fn counters_mut(&mut self) -> &mut Counters {
         &mut self.counters

@@ -1,5 +1,6 @@
 //! What goes to other servers, by kind: how many frames, and their bytes.
 
+use super::Node;
 use crate::wire::peer::PeerMessage;
 
 /// What a frame is for.
@@ -64,9 +65,9 @@ impl Kind {
             PeerMessage::Frontier(_) => Kind::Frontier,
             PeerMessage::Heartbeat => Kind::Heartbeat,
             PeerMessage::ServerAnnounce(_) => Kind::Announce,
-            PeerMessage::SessionClaim(_)
-            | PeerMessage::SessionRelease(_)
-            | PeerMessage::SessionUpdate(_) => Kind::Session,
+            PeerMessage::SessionClaim(_) | PeerMessage::SessionRelease(_) | PeerMessage::SessionUpdate(_) => {
+                Kind::Session
+            }
             PeerMessage::NewRegisterAnnouncement(_)
             | PeerMessage::RegisterReply(_)
             | PeerMessage::NameQuestion(_)
@@ -108,6 +109,13 @@ impl Traffic {
     pub fn list(&self) -> impl Iterator<Item = (&'static str, Kind, u64)> {
         let frames = Kind::ALL.into_iter().map(|kind| ("peer_frames", kind, self.of(kind).0));
         frames.chain(Kind::ALL.into_iter().map(|kind| ("peer_frames_bytes", kind, self.of(kind).1)))
+    }
+}
+
+impl Node {
+    /// What was sent to other servers so far.
+    pub fn traffic(&self) -> &Traffic {
+        &self.mesh.sent
     }
 }
 

@@ -6,7 +6,9 @@
 use std::fmt::Write;
 
 use crate::base::time::Time;
-use crate::node::{CloseReason, Counters, Histogram, LAG_BOUNDS_US, Node, OtherState, Status, Storage, Traffic, word};
+use crate::node::{
+    CloseReason, Counters, Histogram, LAG_BOUNDS_US, Node, OtherState, Status, Storage, Traffic, word,
+};
 
 /// What only the shell knows.
 #[derive(Clone, Copy, Debug, Default)]
