@@ -198,7 +198,6 @@ impl Net {
             }
             Some((j, there)) => {
                 let bytes = parts.concat();
-                if std::env::var("DBG").is_ok() { let t=String::from_utf8_lossy(&bytes); if i==0 && j==1 { eprintln!("{:?} {}", self.now, t.replace(|c: char| c.is_control(), "")); } }
                 node.sent(link, n);
                 self.hosts[j].inbox.push_back((self.now + WAY, there, bytes));
             }

@@ -98,53 +98,40 @@ impl Node {
         if self.frontier.is_set {
             return;
         }
-        let upto = self.all_but_few();
-        let (held, confirmed) = (self.relay.held(), self.relay.position(upto));
-        let version = self.sessions.version + 1;
-        let (mut behind, mut moved) = (Vec::new(), Vec::new());
-        for slot in 0..self.links.capacity() {
-            let Some((user, rec)) = self.rec_at(slot) else { continue };
-            let Some(here) = rec.here.as_mut().filter(|here| here.confirmed < upto) else { continue };
-            rec.named = version;
-            moved.push(here.named.replace(here.confirmed) != Some(here.confirmed));
-            let (generation, at, start) = (rec.generation, here.confirmed, here.start.clone());
-            let position = self.relay.position(at).max(&start).changes_from(&confirmed);
-            behind.push((self.registry.user(user).name.clone(), generation, Some(position)));
-            self.touch(user);
-        }
+        let (upto, behind) = self.behind();
+        let held = self.relay.held();
         let changed = held != self.frontier.told
             || upto != self.frontier.told_upto
-            || !behind.is_empty()
-            || behind.len() != self.frontier.told_behind;
+            || behind.len() != self.frontier.told_behind
+            || behind.iter().any(|(_, moved)| *moved);
         if changed {
-            self.sessions.version += 1;
             self.frontier.told_upto = upto;
             self.frontier.told_behind = behind.len();
-            self.touch_homes();
-            let home = Home { confirmed: confirmed.clone(), version };
-            self.sessions.homes.insert(self.relay.own(), home);
-            self.send_frontier(peer::Frontier { held, confirmed, behind, version }, &moved);
+            self.send_frontier(held, self.relay.position(upto), &behind);
         }
         self.again();
     }
 
-    /// The position that all sessions have confirmed, but for [`BEHIND_MAX`] of those that moved since they were
-    /// named last, those that did not, and those that began below what was told.
-    fn all_but_few(&mut self) -> Offset {
-        let upto = self.frontier.upto;
-        let mut moved: Vec<Offset> = Vec::new();
+    /// The position that all sessions have confirmed which are not to be named, and the places of those that are: each
+    /// with whether it moved since it was named before.
+    fn behind(&mut self) -> (Offset, Vec<(usize, bool)>) {
+        let mut upto = self.frontier.upto;
+        let mut behind = Vec::new();
         for slot in 0..self.links.capacity() {
-            let Some((_, rec)) = self.rec_at(slot) else { continue };
-            let Some(here) = &rec.here else { continue };
-            if here.confirmed < upto && here.named != Some(here.confirmed) {
-                moved.push(here.confirmed);
+            let here = self.rec_at(slot).and_then(|(_, rec)| rec.here.as_deref());
+            if let Some(here) = here.filter(|here| here.confirmed < upto) {
+                behind.push((here.confirmed, slot, here.named != Some(here.confirmed)));
             }
         }
-        if moved.len() <= BEHIND_MAX {
-            return upto;
+        let mut moved: Vec<_> = behind.iter().filter(|(.., moved)| *moved).copied().collect();
+        if moved.len() > BEHIND_MAX {
+            // Those that are furthest behind are named, and all others count as no further than the first of them:
+            // but for sessions that began below what was told.
+            let (_, next, _) = moved.select_nth_unstable(BEHIND_MAX);
+            upto = self.frontier.told_upto.max(next.0);
+            behind.retain(|one| one.0 < upto || (one.2 && *one < *next));
         }
-        let (_, last, _) = moved.select_nth_unstable(BEHIND_MAX);
-        self.frontier.told_upto.max(*last)
+        (upto, behind.into_iter().map(|(_, slot, moved)| (slot, moved)).collect())
     }
 
     /// What is known of the session on this link, if it is a registered user's.
@@ -157,15 +144,36 @@ impl Node {
     }
 
     /// Tells peers what changed, and those that were told nothing yet all of it.
-    fn send_frontier(&mut self, all: peer::Frontier, moved: &[bool]) {
-        let mut news = all.clone();
-        let told = |now: &Vector, before: &Vector| now.changes_from(before).into_iter().collect();
-        news.held = told(&all.held, &self.frontier.told);
-        news.confirmed = told(&all.confirmed, &self.frontier.told_confirmed);
-        news.behind.iter_mut().zip(moved).filter(|(_, moved)| !**moved).for_each(|(one, _)| one.2 = None);
+    fn send_frontier(&mut self, held: Vector, confirmed: Vector, behind: &[(usize, bool)]) {
+        self.sessions.version += 1;
+        let version = self.sessions.version;
+        let (mut all, mut news) = (Vec::new(), Vec::new());
+        for (slot, moved) in behind {
+            let Some((user, rec)) = self.rec_at(*slot) else { continue };
+            let Some(here) = rec.here.as_mut() else { continue };
+            rec.named = version;
+            here.named = Some(here.confirmed);
+            let (generation, at, start) = (rec.generation, here.confirmed, here.start.clone());
+            let position = self.relay.position(at).max(&start).changes_from(&confirmed);
+            let name = self.registry.user(user).name.clone();
+            news.push((name.clone(), generation, moved.then(|| position.clone())));
+            all.push((name, generation, Some(position)));
+            self.touch(user);
+        }
+        let home = Home { confirmed: confirmed.clone(), version };
+        self.sessions.homes.insert(self.relay.own(), home);
+        self.touch_homes();
+        let since = |now: &Vector, before: &Vector| now.changes_from(before).into_iter().collect();
+        let told = &mut self.frontier;
+        let news = peer::Frontier {
+            held: since(&held, &told.told),
+            confirmed: since(&confirmed, &told.told_confirmed),
+            behind: news,
+            version,
+        };
+        (told.told, told.told_confirmed) = (held.clone(), confirmed.clone());
         self.mesh.send_where(&PeerMessage::Frontier(news), |peer| peer.frontier_told);
-        self.frontier.told = all.held.clone();
-        self.frontier.told_confirmed = all.confirmed.clone();
+        let all = peer::Frontier { held, confirmed, behind: all, version };
         let is_new = |peer: &mut Peer| !std::mem::replace(&mut peer.frontier_told, true);
         self.mesh.send_where(&PeerMessage::Frontier(all), is_new);
     }
