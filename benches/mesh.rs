@@ -8,6 +8,7 @@ mod drive;
 #[path = "mesh/model.rs"]
 mod model;
 #[path = "mesh/net.rs"]
+#[allow(dead_code, reason = "a test uses the rest")]
 mod net;
 
 use activitystreamer::node::Kind;

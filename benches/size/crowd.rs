@@ -49,7 +49,7 @@ impl Plan {
         let load = Load { clients: self.clients, pace: Pace::Window(1), seconds: 0 };
         let seen = RefCell::new(Seen::default());
         let begun = Instant::now();
-        let page = load.watched(&servers[..1], || self.look(servers, [0; 2], &mut seen.borrow_mut()));
+        let page = load.watched(&[&servers[0]], || self.look(servers, [0; 2], &mut seen.borrow_mut()));
         println!("\n| {} clients come to one of {} servers | |\n|---|---|", self.clients, servers.len());
         println!("| logins a second, with those who were sent on | {:.0} |", n(&page, "logins_per_s"));
         println!("| sent on | {:.0} |", n(&page, "moved"));
