@@ -42,7 +42,7 @@ fn main() {
             clients: 100_000,
             servers: 6,
             seconds: 60,
-            rates: &[0.1, 1.0, 2.0, 10.0],
+            rates: &[0.1, 2.0, 10.0],
         });
     }
     let sizes: Vec<usize> = args.iter().filter_map(|arg| arg.parse().ok()).collect();

@@ -28,15 +28,8 @@ struct Seen {
 
 /// Prints the tables.
 pub fn run(plan: &Plan) {
-    let start = |first: &[Subject]| Subject::start(Who::Sharing(first.first().map(|first| first.port)));
-    let mut servers = Vec::new();
-    for _ in 0..plan.servers {
-        let next = start(&servers);
-        servers.push(next);
-    }
-    servers.iter().for_each(|server| server.wait_for_others(plan.servers - 1));
-    plan.knock(&servers);
-    plan.talk(&servers);
+    plan.knock(&plan.servers(Who::Sharing));
+    plan.talk(&plan.servers(|first| first.map_or(Who::Server, Who::Beside)));
 }
 
 fn sum(servers: &[Subject], name: &str) -> f64 {
@@ -44,6 +37,17 @@ fn sum(servers: &[Subject], name: &str) -> f64 {
 }
 
 impl Plan {
+    /// Servers that are linked to each other, each begun with the port of the first.
+    fn servers(&self, who: impl Fn(Option<u16>) -> Who) -> Vec<Subject> {
+        let mut servers: Vec<Subject> = Vec::new();
+        for _ in 0..self.servers {
+            let first = servers.first().map(|first| first.port);
+            servers.push(Subject::start(who(first)));
+        }
+        servers.iter().for_each(|server| server.wait_for_others(self.servers - 1));
+        servers
+    }
+
     /// All clients come to one server, which sends them on.
     fn knock(&self, servers: &[Subject]) {
         let load = Load { clients: self.clients, pace: Pace::Window(1), seconds: 0 };
