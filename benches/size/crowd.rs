@@ -28,8 +28,8 @@ struct Seen {
 
 /// Prints the tables.
 pub fn run(plan: &Plan) {
-    plan.knock(&plan.servers(Who::Sharing));
     plan.talk(&plan.servers(|first| first.map_or(Who::Server, Who::Beside)));
+    plan.knock(&plan.servers(Who::Sharing));
 }
 
 fn sum(servers: &[Subject], name: &str) -> f64 {
