@@ -2,8 +2,11 @@
 //! to as many sockets, and knows nothing else. Prints the tables of docs/performance.md; only ratios of one run mean
 //! something.
 //!
-//! `cargo bench --bench size -- 100 1000 18000` measures these numbers of clients, some three minutes each.
+//! `cargo bench --bench size -- 100 1000 18000` measures these numbers of clients, some three minutes each;
+//! `-- hundred-thousand` so many on six servers, some five minutes.
 
+#[path = "size/crowd.rs"]
+mod crowd;
 #[path = "size/floor.rs"]
 mod floor;
 #[path = "size/stage.rs"]
@@ -12,7 +15,7 @@ mod stage;
 use std::time::Duration;
 
 use serde_json::Value;
-use stage::{Load, Subject, Who, logged_in};
+use stage::{Load, Pace, Subject, Who, logged_in};
 
 /// Numbers of clients, unless others are asked for.
 const SIZES: [usize; 2] = [100, 1_000];
@@ -32,7 +35,15 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let is = |word: &str| args.iter().any(|arg| arg == word);
     if is("floor") {
-        return floor::run();
+        return floor::run(args.get(1).and_then(|port| port.parse().ok()));
+    }
+    if is("hundred-thousand") {
+        return crowd::run(&crowd::Plan {
+            clients: 100_000,
+            servers: 6,
+            seconds: 60,
+            rates: &[0.1, 2.0, 10.0],
+        });
     }
     let sizes: Vec<usize> = args.iter().filter_map(|arg| arg.parse().ok()).collect();
     let plan = match is("--test") {
@@ -49,6 +60,9 @@ fn main() {
     plan.logins();
     plan.two_servers();
     plan.idle();
+    if is("--test") {
+        crowd::run(&crowd::Plan { clients: 60, servers: 2, seconds: 1, rates: &[10.0] });
+    }
 }
 
 fn n(page: &Value, key: &str) -> f64 {
@@ -83,7 +97,8 @@ impl Plan {
         println!("|---|---|---|---|---|---|---|");
         for &clients in &self.sizes {
             for window in [1, 64] {
-                let runs = self.beside_floor(&Load { clients, window, seconds: self.seconds });
+                let runs =
+                    self.beside_floor(&Load { clients, pace: Pace::Window(window), seconds: self.seconds });
                 let figure =
                     |which: usize, key: &str| median(runs[which].iter().map(|page| n(page, key)).collect());
                 let ratios = runs[0].iter().zip(&runs[1]).map(|(ours, floor)| {
@@ -111,7 +126,7 @@ impl Plan {
         println!("\n| clients | connects and logins a second | floor | ratio |");
         println!("|---|---|---|---|");
         for &clients in &self.sizes {
-            let runs = self.beside_floor(&Load { clients, window: 1, seconds: 0 });
+            let runs = self.beside_floor(&Load { clients, pace: Pace::Window(1), seconds: 0 });
             let rates = runs.map(|run| run.iter().map(|page| n(page, "logins_per_s")).collect::<Vec<_>>());
             let ratio = median(rates[0].iter().zip(&rates[1]).map(|(ours, floor)| ours / floor).collect());
             let [ours, floor] = rates.map(median);
@@ -119,34 +134,35 @@ impl Plan {
         }
     }
 
-    /// One server with all clients, and two with half of them each.
+    /// One server with all clients, and two with half of them each; and the same of floors, of which the second is
+    /// a client of the first.
     fn two_servers(&self) {
         println!(
-            "\n| clients | in flight | one server, deliveries a CPU s | two, of both | ratio | messages a s |"
+            "\n| clients | in flight | one server, deliveries a CPU s | two, of both | ratio | floors' ratio |"
         );
         println!("|---|---|---|---|---|---|");
         for &clients in &self.sizes {
             for window in [1, 64] {
-                let mut figures = [Vec::new(), Vec::new()];
-                let mut rates = Vec::new();
+                let load = Load { clients, pace: Pace::Window(window), seconds: self.seconds };
+                let mut figures: [Vec<f64>; 4] = Default::default();
                 for _ in 0..self.rounds {
-                    let one = Subject::start(Who::Server);
-                    let load = Load { clients, window, seconds: self.seconds };
-                    figures[0].push(n(&load.put_on(&[&one]), "deliveries_per_server_cpu_s"));
-                    drop(one);
-                    let first = Subject::start(Who::Server);
-                    let second = Subject::start(Who::Beside(first.port));
-                    second.wait_for_company();
-                    let page = load.put_on(&[&first, &second]);
-                    figures[1].push(n(&page, "deliveries_per_server_cpu_s"));
-                    rates.push(n(&page, "messages_per_s"));
+                    for (figures, beside) in figures.chunks_mut(2).zip([Who::Beside, Who::FloorBeside]) {
+                        let is_floor = matches!(beside(0), Who::FloorBeside(_));
+                        let first = Subject::start(if is_floor { Who::Floor } else { Who::Server });
+                        figures[0].push(n(&load.put_on(&[&first]), "deliveries_per_server_cpu_s"));
+                        let second = Subject::start(beside(first.port));
+                        if !is_floor {
+                            second.wait_for_company();
+                        }
+                        figures[1].push(n(&load.put_on(&[&first, &second]), "deliveries_per_server_cpu_s"));
+                    }
                 }
-                let ratio = median(figures[1].iter().zip(&figures[0]).map(|(two, one)| two / one).collect());
-                let [one, two] = figures.map(median);
-                println!(
-                    "| {clients} | {window} | {one:.0} | {two:.0} | {ratio:.2} | {:.0} |",
-                    median(rates)
-                );
+                let ratio = |at: usize| {
+                    median(figures[at + 1].iter().zip(&figures[at]).map(|(two, one)| two / one).collect())
+                };
+                let (ratio, floors) = (ratio(0), ratio(2));
+                let [one, two, ..] = figures.map(median);
+                println!("| {clients} | {window} | {one:.0} | {two:.0} | {ratio:.2} | {floors:.2} |");
             }
         }
     }

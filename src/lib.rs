@@ -109,7 +109,7 @@
 //! | two registries become one | `node/merging.rs`, `node/digest.rs` |
 //! | names and secrets | `node/registry.rs`, `node/hashing.rs`, `node/guess.rs` |
 //! | deadlines | `node/timers.rs` |
-//! | what is counted, how long messages take | `node/counters.rs`, `node/lag.rs` |
+//! | what is counted, how long messages take | `node/counters.rs`, `node/traffic.rs`, `node/lag.rs` |
 //! | how a server and its network stand | `node/status.rs` |
 //! | the loop | `server/mod.rs` |
 //! | one socket: reading, closing | `server/conn.rs` |

@@ -1,5 +1,6 @@
 //! The floor: an event loop that reads lines and writes what they say to all, in one buffer a turn. It checks
-//! nothing, keeps nothing and knows nobody's name; no server of this protocol can be faster on this machine.
+//! nothing, keeps nothing and knows nobody's name; no server of this protocol can be faster on this machine. A
+//! second one is a client of the first, and writes to its own clients what it hears there.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,6 +12,10 @@ use slab::Slab;
 use socket2::{Domain, Socket, Type};
 
 const LISTENER: Token = Token(usize::MAX);
+/// The first connection of a second one: to the first.
+const UPSTREAM: usize = 0;
+
+const LOGIN: &[u8] = b"{\"command\":\"LOGIN\",\"username\":\"anonymous\"}\n";
 
 struct Conn {
     socket: TcpStream,
@@ -21,8 +26,8 @@ struct Conn {
     waits: bool,
 }
 
-/// Serves until the process is killed; prints where.
-pub fn run() {
+/// Serves until the process is killed; prints where. It is a second one if it is told the port of the first.
+pub fn run(beside: Option<u16>) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.set_tcp_nodelay(true).expect("a TCP socket");
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
@@ -34,6 +39,17 @@ pub fn run() {
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE).expect("it can be watched");
     let (mut all, mut events) = (Slab::<Conn>::new(), Events::with_capacity(1024));
     let (mut buffer, mut said) = (vec![0; 64 << 10], Vec::new());
+    if let Some(port) = beside {
+        let mut upstream =
+            std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the first is there");
+        upstream.write_all(LOGIN).expect("it takes a line");
+        upstream.set_nonblocking(true).expect("a socket");
+        let mut socket = TcpStream::from_std(upstream);
+        poll.registry()
+            .register(&mut socket, Token(UPSTREAM), Interest::READABLE)
+            .expect("it can be watched");
+        assert_eq!(all.insert(Conn { socket, line: Vec::new(), left: Vec::new(), waits: false }), UPSTREAM);
+    }
     loop {
         poll.poll(&mut events, None).expect("the loop goes on");
         for event in &events {
@@ -48,12 +64,14 @@ pub fn run() {
                 continue;
             }
             let key = event.token().0;
-            if all.get_mut(key).is_some_and(|conn| !is_served(conn, &mut buffer, &mut said)) {
+            let hear = if beside.is_some() && key == UPSTREAM { pass_on } else { hear };
+            if all.get_mut(key).is_some_and(|conn| !is_served(conn, &mut buffer, &mut said, hear)) {
                 all.remove(key);
             }
         }
         if !said.is_empty() {
-            for (key, conn) in &mut all {
+            let clients = |key: usize| beside.is_none() || key != UPSTREAM;
+            for (key, conn) in all.iter_mut().filter(|(key, _)| clients(*key)) {
                 write(conn, &said);
                 if !conn.left.is_empty() && !std::mem::replace(&mut conn.waits, true) {
                     let interest = Interest::READABLE | Interest::WRITABLE;
@@ -68,7 +86,12 @@ pub fn run() {
 }
 
 /// Reads what is there; false at the end of the connection.
-fn is_served(conn: &mut Conn, buffer: &mut [u8], said: &mut Vec<u8>) -> bool {
+fn is_served(
+    conn: &mut Conn,
+    buffer: &mut [u8],
+    said: &mut Vec<u8>,
+    hear: fn(&mut Conn, &[u8], &mut Vec<u8>),
+) -> bool {
     if !conn.left.is_empty() {
         let left = std::mem::take(&mut conn.left);
         write(conn, &left);
@@ -89,6 +112,14 @@ fn is_served(conn: &mut Conn, buffer: &mut [u8], said: &mut Vec<u8>) -> bool {
             bytes = &bytes[end + 1..];
         }
         conn.line.extend_from_slice(bytes);
+    }
+}
+
+/// What the first one said to all.
+fn pass_on(_: &mut Conn, line: &[u8], said: &mut Vec<u8>) {
+    if memmem::find(line, b"ACTIVITY_BROADCAST").is_some() {
+        said.extend_from_slice(line);
+        said.push(b'\n');
     }
 }
 

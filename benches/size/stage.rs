@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -19,6 +20,10 @@ pub enum Who {
     Floor,
     /// A server linked to that one.
     Beside(u16),
+    /// A server that shares its clients with those it is linked to: with that one, if there is one.
+    Sharing(Option<u16>),
+    /// A floor beside that one.
+    FloorBeside(u16),
 }
 
 /// A process that is measured. It ends with this.
@@ -31,20 +36,26 @@ pub struct Subject {
 impl Subject {
     pub fn start(who: Who) -> Subject {
         let mut command = match who {
-            Who::Floor => {
+            Who::Floor | Who::FloorBeside(_) => {
                 // As many descriptors as a server takes.
                 let mut command = Command::new("sh");
-                command.args(["-c", "ulimit -n $(ulimit -Hn); exec \"$0\" floor"]);
+                command.args(["-c", "ulimit -n $(ulimit -Hn); exec \"$0\" floor \"$@\""]);
                 command.arg(std::env::current_exe().expect("this program has a file"));
+                if let Who::FloorBeside(port) = who {
+                    command.arg(port.to_string());
+                }
                 command
             }
-            Who::Server | Who::Beside(_) => {
+            Who::Server | Who::Beside(_) | Who::Sharing(_) => {
                 let mut command = Command::new(BINARY);
-                command.args("server -lp 0 -s measured --balance off --http 0 --log error".split(' '));
+                command.args("server -lp 0 -s measured --http 0 --log error".split(' '));
+                if !matches!(who, Who::Sharing(_)) {
+                    command.args(["--balance", "off"]);
+                }
                 command
             }
         };
-        if let Who::Beside(port) = who {
+        if let Who::Beside(port) | Who::Sharing(Some(port)) = who {
             command.args(["-rh", "localhost", "-rp", &port.to_string()]);
         }
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the program runs");
@@ -54,7 +65,7 @@ impl Subject {
             |line: &str| line.trim_end_matches('/').rsplit(':').next().and_then(|port| port.parse().ok());
         let own = lines.next().and_then(|line| port(&line)).expect("it prints where it listens");
         let http = match who {
-            Who::Floor => None,
+            Who::Floor | Who::FloorBeside(_) => None,
             _ => lines.find(|line| line.starts_with("status on ")).and_then(|line| port(&line)),
         };
         Subject { child, port: own, http }
@@ -62,17 +73,26 @@ impl Subject {
 
     /// Waits until it is linked to another server.
     pub fn wait_for_company(&self) {
+        self.wait_for_others(1);
+    }
+
+    /// Waits until it is linked to so many.
+    pub fn wait_for_others(&self, others: usize) {
         let until = Instant::now() + PATIENCE;
-        let is_linked = || {
-            let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, self.http?)).ok()?;
-            socket.write_all(b"GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
-            let mut page = String::new();
-            socket.read_to_string(&mut page).ok()?;
-            page.contains("\"state\": \"linked\"").then_some(())
-        };
-        while is_linked().is_none() {
+        while self.figure("servers{state=\"linked\"}") != Some(others as f64) {
             assert!(Instant::now() < until, "the servers are linked within {PATIENCE:?}");
+            thread::yield_now();
         }
+    }
+
+    /// A figure of its metrics, by the name without its prefix; of those with labels one has to be named.
+    pub fn figure(&self, name: &str) -> Option<f64> {
+        let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, self.http?)).ok()?;
+        socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+        let mut page = String::new();
+        socket.read_to_string(&mut page).ok()?;
+        let mut lines = page.lines().filter_map(|line| line.strip_prefix("activitystreamer_"));
+        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 
     /// Time it has spent on a processor.
@@ -114,24 +134,47 @@ pub fn kernel_bytes() -> i64 {
 /// Clients of which one talks.
 pub struct Load {
     pub clients: usize,
-    pub window: usize,
+    pub pace: Pace,
     pub seconds: u64,
+}
+
+/// When it talks.
+#[derive(Clone, Copy)]
+pub enum Pace {
+    /// So many messages are on their way.
+    Window(usize),
+    /// So many a second.
+    Rate(f64),
 }
 
 impl Load {
     /// Puts the load on these, and returns what was measured.
     pub fn put_on(&self, subjects: &[&Subject]) -> Value {
+        self.watched(subjects, || ())
+    }
+
+    /// The same, and does that again and again meanwhile.
+    pub fn watched(&self, subjects: &[&Subject], mut look: impl FnMut()) -> Value {
         let list = |of: fn(&Subject) -> String| subjects.iter().map(|s| of(s)).collect::<Vec<_>>().join(",");
         let mut command = Command::new(BINARY);
         command.args(["bench", &list(|s| format!("127.0.0.1:{}", s.port)), "--json"]);
-        command.args(["-n", &self.clients.to_string(), "--window", &self.window.to_string()]);
+        command.args(["-n", &self.clients.to_string()]);
+        match self.pace {
+            Pace::Window(n) => command.args(["--window", &n.to_string()]),
+            Pace::Rate(n) => command.args(["--rate", &n.to_string()]),
+        };
         command.args([
             "--time",
             &self.seconds.to_string(),
             "--server-pid",
             &list(|s| s.child.id().to_string()),
         ]);
-        let output = command.stderr(Stdio::inherit()).output().expect("the program runs");
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program runs");
+        while child.try_wait().expect("it is ours").is_none() {
+            look();
+            thread::sleep(Duration::from_millis(200));
+        }
+        let output = child.wait_with_output().expect("it has ended");
         assert!(output.status.success(), "every delivery is as it should be: {command:?}");
         serde_json::from_slice(&output.stdout).expect("one line of JSON")
     }

@@ -282,6 +282,9 @@ pub const FRONTIER: Duration = Duration::from_millis(240);
 /// How long a client's kernel has to confirm before its session is named there as behind: nearly all have
 /// a shorter way.
 pub const FRONTIER_LAG: Duration = Duration::from_millis(50);
+/// Sessions that are named in one FRONTIER because they moved and are still behind. Where more are, because a
+/// flush takes long, all count as no further than those: a FRONTIER costs some 10 KiB however many clients there are.
+pub const BEHIND_MAX: usize = 64;
 /// Clients with ids whose numbers a server remembers, some 150 bytes each. Above it the eighth of them that spoke
 /// longest ago is forgotten: what those have not seen confirmed may be shown twice.
 pub const CLIENTS_MAX: usize = 65_536;

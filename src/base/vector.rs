@@ -49,6 +49,18 @@ impl Vector {
         self
     }
 
+    /// The streams in which this stands elsewhere than `other`, each with where: 0 where only that has it.
+    pub fn changes_from(&self, other: &Vector) -> Vec<(StreamId, u64)> {
+        let gone = other.iter().filter(|(stream, _)| self.get(*stream) == 0).map(|(stream, _)| (stream, 0));
+        self.iter().filter(|(stream, seq)| other.get(*stream) != *seq).chain(gone).collect()
+    }
+
+    /// This, but for what stands elsewhere: what [`Vector::changes_from`] this has named.
+    pub fn changed(mut self, changes: &[(StreamId, u64)]) -> Vector {
+        self.0.retain(|(stream, _)| changes.iter().all(|(other, _)| other != stream));
+        self.0.into_iter().chain(changes.iter().copied()).collect()
+    }
+
     /// True when this has all that `other` has.
     pub fn covers(&self, other: &Vector) -> bool {
         other.iter().all(|(stream, seq)| self.get(stream) >= seq)
@@ -96,6 +108,9 @@ mod tests {
         assert_eq!(a.clone().min(&b), vector(&[(1, 3)]));
         assert!(!a.covers(&b) && a.clone().max(&b).covers(&b) && a.covers(&Vector::NOTHING));
         assert_eq!((a.get(StreamId(9)), a.get(StreamId(2)), a.total()), (4, 0, 9));
+        let changes = a.changes_from(&b);
+        assert_eq!(changes, [(StreamId(1), 5), (StreamId(9), 4), (StreamId(2), 0)]);
+        assert_eq!(b.changed(&changes), a);
         let text = serde_json::to_string(&a).unwrap();
         assert_eq!(text, "[[1,5],[9,4]]");
         assert_eq!(serde_json::from_str::<Vector>(&text).unwrap(), a);

@@ -232,8 +232,8 @@ impl Node {
         }
         self.known_mut(user).multi |= plan.multi;
         let confirmed = owed.current().map_or(self.delivery.feed.tail(), |r| r.from);
-        let here =
-            Here { link: Some(link_id), confirmed, spans: None, start: start.clone(), known: plan.known };
+        let (start_here, known) = (start.clone(), plan.known);
+        let here = Here { link: Some(link_id), confirmed, start: start_here, known, ..Here::default() };
         let rec = Rec { vector: Some(start), here: Some(Box::new(here)), ..self.new_rec(own) };
         self.known_mut(user).put(rec);
         self.learn_taken(user, &plan.taken);

@@ -39,6 +39,8 @@ counters! {
     peer_bytes,
     /// Bytes of frames handed to links to other servers.
     peer_sent_bytes,
+    /// Times that frames were handed to such a link: each is a write, about.
+    peer_sends,
     /// Names registered.
     registrations,
     /// Registrations that went on though a server had not answered.
@@ -93,6 +95,10 @@ counters! {
     peers_joined,
     /// Links whose other end could not be proven to be a server of this network.
     peers_unproven,
+    /// Times that a linked server was heard again after nothing came from it for two signs of life.
+    peers_late,
+    /// Times that a linked server was silent for so long that nobody waits for it.
+    peers_suspected,
     /// Own messages shown though no other server had confirmed to hold them in time.
     exposed_single_copy,
     /// Messages of other servers applied here.

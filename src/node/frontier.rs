@@ -2,15 +2,17 @@
 //! something changed.
 //!
 //! Most sessions have confirmed all that stood in the feed a moment ago. One vector says that for all of
-//! them; only those that are behind are named.
+//! them; only those that are behind are named. Peers are told what changed since the last one on their link, so
+//! that streams in which nobody speaks, and sessions that stand still, cost nothing or little.
 
 use super::link::{Phase, Who};
 use super::mesh::PeerId;
-use super::names::Home;
+use super::names::{Home, Rec};
+use super::peer::Peer;
 use super::{Action, Node, Timer};
 use crate::base::feed::Offset;
-use crate::base::id::LinkId;
-use crate::base::limits::{FRONTIER, FRONTIER_LAG};
+use crate::base::id::{LinkId, UserId};
+use crate::base::limits::{BEHIND_MAX, FRONTIER, FRONTIER_LAG};
 use crate::base::vector::Vector;
 use crate::wire::peer::{self, PeerMessage};
 
@@ -26,6 +28,7 @@ pub(super) struct Frontier {
     /// Sessions whose count of unconfirmed bytes was asked for.
     outstanding: usize,
     told: Vector,
+    told_confirmed: Vector,
     told_upto: Offset,
     told_behind: usize,
 }
@@ -95,41 +98,84 @@ impl Node {
         if self.frontier.is_set {
             return;
         }
-        let upto = self.frontier.upto;
+        let (upto, behind) = self.behind();
         let held = self.relay.held();
-        let mut behind = Vec::new();
-        let version = self.sessions.version + 1;
-        for slot in 0..self.links.capacity() {
-            let Some(link) = self.links.get(slot) else { continue };
-            let Who::User(user) = link.who else { continue };
-            let link_id = super::link::id(slot, link);
-            let known = self.registry.user_mut(user).names.as_mut();
-            let Some(rec) = known.and_then(|names| names.on_link(link_id)) else { continue };
-            let Some(here) = rec.here.as_ref().filter(|here| here.confirmed < upto) else { continue };
-            rec.named = version;
-            let (generation, position) = (rec.generation, here.position(&self.relay, here.confirmed));
-            let name = self.registry.user(user).name.clone();
-            behind.push((name, generation, Some(position)));
-            self.touch(user);
-        }
         let changed = held != self.frontier.told
             || upto != self.frontier.told_upto
-            || !behind.is_empty()
-            || behind.len() != self.frontier.told_behind;
+            || behind.len() != self.frontier.told_behind
+            || behind.iter().any(|(_, moved)| *moved);
         if changed {
-            self.sessions.version += 1;
             self.frontier.told_upto = upto;
             self.frontier.told_behind = behind.len();
-            let confirmed = self.relay.position(upto);
-            self.touch_homes();
-            let home = Home { confirmed: confirmed.clone(), version };
-            self.sessions.homes.insert(self.relay.own(), home);
-            let message =
-                PeerMessage::Frontier(peer::Frontier { held: held.clone(), confirmed, behind, version });
-            self.mesh.send_all(&message);
-            self.frontier.told = held;
+            self.send_frontier(held, self.relay.position(upto), &behind);
         }
         self.again();
+    }
+
+    /// The position that all sessions have confirmed which are not to be named, and the places of those that are: each
+    /// with whether it moved since it was named before.
+    fn behind(&mut self) -> (Offset, Vec<(usize, bool)>) {
+        let mut upto = self.frontier.upto;
+        let mut behind = Vec::new();
+        for slot in 0..self.links.capacity() {
+            let here = self.rec_at(slot).and_then(|(_, rec)| rec.here.as_deref());
+            if let Some(here) = here.filter(|here| here.confirmed < upto) {
+                behind.push((here.confirmed, slot, here.named != Some(here.confirmed)));
+            }
+        }
+        let mut moved: Vec<_> = behind.iter().filter(|(.., moved)| *moved).copied().collect();
+        if moved.len() > BEHIND_MAX {
+            // Those that are furthest behind are named, and all others count as no further than the first of them:
+            // but for sessions that began below what was told.
+            let (_, next, _) = moved.select_nth_unstable(BEHIND_MAX);
+            upto = self.frontier.told_upto.max(next.0);
+            behind.retain(|one| one.0 < upto || (one.2 && *one < *next));
+        }
+        (upto, behind.into_iter().map(|(_, slot, moved)| (slot, moved)).collect())
+    }
+
+    /// What is known of the session on this link, if it is a registered user's.
+    fn rec_at(&mut self, slot: usize) -> Option<(UserId, &mut Rec)> {
+        let link = self.links.get(slot)?;
+        let Who::User(user) = link.who else { return None };
+        let link_id = super::link::id(slot, link);
+        let rec = self.registry.user_mut(user).names.as_mut()?.on_link(link_id)?;
+        Some((user, rec))
+    }
+
+    /// Tells peers what changed, and those that were told nothing yet all of it.
+    fn send_frontier(&mut self, held: Vector, confirmed: Vector, behind: &[(usize, bool)]) {
+        self.sessions.version += 1;
+        let version = self.sessions.version;
+        let (mut all, mut news) = (Vec::new(), Vec::new());
+        for (slot, moved) in behind {
+            let Some((user, rec)) = self.rec_at(*slot) else { continue };
+            let Some(here) = rec.here.as_mut() else { continue };
+            rec.named = version;
+            here.named = Some(here.confirmed);
+            let (generation, at, start) = (rec.generation, here.confirmed, here.start.clone());
+            let position = self.relay.position(at).max(&start).changes_from(&confirmed);
+            let name = self.registry.user(user).name.clone();
+            news.push((name.clone(), generation, moved.then(|| position.clone())));
+            all.push((name, generation, Some(position)));
+            self.touch(user);
+        }
+        let home = Home { confirmed: confirmed.clone(), version };
+        self.sessions.homes.insert(self.relay.own(), home);
+        self.touch_homes();
+        let since = |now: &Vector, before: &Vector| now.changes_from(before).into_iter().collect();
+        let told = &mut self.frontier;
+        let news = peer::Frontier {
+            held: since(&held, &told.told),
+            confirmed: since(&confirmed, &told.told_confirmed),
+            behind: news,
+            version,
+        };
+        (told.told, told.told_confirmed) = (held.clone(), confirmed.clone());
+        self.mesh.send_where(&PeerMessage::Frontier(news), |peer| peer.frontier_told);
+        let all = peer::Frontier { held, confirmed, behind: all, version };
+        let is_new = |peer: &mut Peer| !std::mem::replace(&mut peer.frontier_told, true);
+        self.mesh.send_where(&PeerMessage::Frontier(all), is_new);
     }
 
     fn again(&mut self) {
@@ -139,18 +185,22 @@ impl Node {
 
     /// A peer says what it holds and how far its sessions are.
     pub(super) fn on_frontier(&mut self, from: PeerId, frontier: peer::Frontier) {
-        self.on_held(from, &frontier.held);
-        let Some(boot) = self.mesh.get(from).and_then(|peer| peer.stream) else { return };
+        let Some(peer) = self.mesh.get_mut(from) else { return };
+        let Some(boot) = peer.stream else { return };
+        let holds = std::mem::take(&mut peer.holds).max(&frontier.held);
+        peer.holds = holds.clone();
+        self.on_held(from, &holds);
         let home = self.sessions.homes.entry(boot).or_default();
-        home.confirmed = frontier.confirmed;
+        home.confirmed = std::mem::take(&mut home.confirmed).max(&frontier.confirmed);
         home.version = frontier.version;
+        let confirmed = home.confirmed.clone();
         self.touch_homes();
-        for (name, generation, vector) in frontier.behind {
+        for (name, generation, changes) in frontier.behind {
             let Some(user) = self.registry.find(&name) else { continue };
             if let Some(rec) = self.known_mut(user).find_mut(generation) {
                 rec.named = frontier.version;
-                if vector.is_some() {
-                    rec.vector = vector;
+                if let Some(changes) = changes {
+                    rec.vector = Some(confirmed.clone().changed(&changes));
                 }
             }
         }

@@ -6,7 +6,6 @@
 
 use std::net::IpAddr;
 
-use serde::Serialize;
 use slab::Slab;
 
 use super::counters::CloseReason;
@@ -14,6 +13,7 @@ use super::digest::Digests;
 use super::link::{Phase, Who};
 use super::peer::Peer;
 pub(super) use super::peer::PeerId;
+use super::traffic::{Kind, Traffic};
 use super::{Action, Node, Timer};
 use crate::base::hlc::Clock;
 use crate::base::id::{LinkId, ServerId, StreamId};
@@ -44,6 +44,8 @@ pub(super) struct Mesh {
     pub dirty: bool,
     pub beating: bool,
     pub digests: Digests,
+    /// What was sent.
+    pub sent: Traffic,
 }
 
 impl Mesh {
@@ -55,6 +57,7 @@ impl Mesh {
             dirty: false,
             beating: false,
             digests: Digests::default(),
+            sent: Traffic::default(),
         }
     }
 
@@ -88,9 +91,12 @@ impl Mesh {
     }
 
     /// Sends one peer a control frame.
-    pub fn send(&mut self, to: PeerId, message: &impl Serialize) {
+    pub fn send(&mut self, to: PeerId, message: &PeerMessage) {
         if let Some(peer) = self.get_mut(to) {
+            let before = peer.out.len();
             frame::control(&mut peer.out, message);
+            let bytes = peer.out.len() - before;
+            self.sent.count(Kind::of(message), bytes);
         }
     }
 
@@ -102,13 +108,21 @@ impl Mesh {
     }
 
     /// Sends all linked peers a control frame: encoded once.
-    pub fn send_all(&mut self, message: &impl Serialize) {
+    pub fn send_all(&mut self, message: &PeerMessage) {
+        self.send_where(message, |_| true);
+    }
+
+    /// The same to some of them.
+    pub fn send_where(&mut self, message: &PeerMessage, mut is_one: impl FnMut(&mut Peer) -> bool) {
         let mut bytes = Vec::new();
-        for (_, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.stream.is_some()) {
-            if bytes.is_empty() {
-                frame::control(&mut bytes, message);
+        for (_, peer) in &mut self.peers {
+            if peer.stream.is_some() && is_one(peer) {
+                if bytes.is_empty() {
+                    frame::control(&mut bytes, message);
+                }
+                peer.out.extend_from_slice(&bytes);
+                self.sent.count(Kind::of(message), bytes.len());
             }
-            peer.out.extend_from_slice(&bytes);
         }
         self.dirty = true;
     }
@@ -178,8 +192,9 @@ impl Node {
         let peer_id = PeerId(slot);
         self.counters.peer_bytes += bytes.len() as u64;
         if let Some(peer) = self.mesh.get_mut(peer_id) {
-            peer.heard_at = now;
+            let silence = now.since(std::mem::replace(&mut peer.heard_at, now));
             peer.suspect = false;
+            self.counters.peers_late += u64::from(silence >= 2 * HEARTBEAT);
         }
         let why = match frame::read(bytes) {
             Ok(Frame::Data(data)) => {
@@ -283,6 +298,7 @@ impl Node {
             } else if silence >= SUSPECT && !std::mem::replace(&mut peer.suspect, true) {
                 log::info!("link {}: server {:?} is silent", peer.link, peer.server);
                 self.suspected.push(PeerId(i as u32));
+                self.counters.peers_suspected += 1;
             }
         }
         for link_id in silent {

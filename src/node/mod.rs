@@ -61,6 +61,7 @@ mod status;
 mod stream;
 mod sweep;
 mod timers;
+mod traffic;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -77,6 +78,7 @@ pub use mesh::Identity;
 pub use mutation::Mutation;
 pub use registry::Record;
 pub use status::{Other, OtherState, State, Status, Storage, word};
+pub use traffic::{Kind, Traffic};
 
 use crate::base::id::LinkId;
 use crate::base::limits::{FRAME_BYTES, Limits, STRANGER_LINE_BYTES};

@@ -58,6 +58,8 @@ pub(super) struct Here {
     pub link: Option<LinkId>,
     /// All that lies below was confirmed.
     pub confirmed: Offset,
+    /// The same when peers were told of it by name.
+    pub named: Option<Offset>,
     /// What was not confirmed when it was last looked at; of a broken one what it is owed.
     pub spans: Option<Spans>,
     /// It began with what this position has not.

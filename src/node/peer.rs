@@ -4,9 +4,11 @@
 use super::Node;
 use super::digest::Syncing;
 use super::link::Phase;
+use super::traffic::Kind;
 use crate::base::id::{LinkId, ServerId, StreamId};
 use crate::base::limits::PEER_OUT_BYTES;
 use crate::base::time::Time;
+use crate::base::vector::Vector;
 use crate::wire::frame;
 use crate::wire::peer::{Announce, Fetch, Spawning};
 
@@ -23,6 +25,9 @@ pub(super) struct Peer {
     pub dialled: bool,
     /// The boot it is in; none until its SERVER_HELLO came.
     pub stream: Option<StreamId>,
+    /// It was told what this server holds and how far all sessions are; and what it said it holds.
+    pub frontier_told: bool,
+    pub holds: Vector,
     /// All it knew at the link's begin was told.
     pub synced: bool,
     /// Bytes ready for its socket, from `at` on.
@@ -76,6 +81,8 @@ impl Peer {
             server,
             dialled,
             stream: None,
+            frontier_told: false,
+            holds: Vector::NOTHING,
             synced: false,
             out: Vec::new(),
             at: 0,
@@ -135,9 +142,12 @@ impl Node {
         peer.at = 0;
         let Some(stream) = peer.stream else { return };
         if std::mem::take(&mut peer.ack_owed) {
+            let before = peer.out.len();
             frame::ack(&mut peer.out, relay.held_of(stream));
+            mesh.sent.count(Kind::Ack, peer.out.len() - before);
         }
-        let missing = relay.write(&delivery.feed, &mut peer.out, &mut peer.next, &mut peer.asked);
+        let missing =
+            relay.write(&delivery.feed, &mut peer.out, &mut peer.next, &mut peer.asked, &mut mesh.sent);
         if let Some(at) = missing {
             self.ask_disk(at, None);
         }
@@ -151,6 +161,7 @@ impl Node {
     /// The shell took `n` of them.
     pub(super) fn peer_sent(&mut self, peer_id: PeerId, n: usize) {
         self.counters.peer_sent_bytes += n as u64;
+        self.counters.peer_sends += 1;
         if let Some(peer) = self.mesh.get_mut(peer_id) {
             peer.at = (peer.at + n).min(peer.out.len());
             if peer.at == peer.out.len() {

@@ -12,6 +12,7 @@ use hashbrown::HashMap;
 
 use super::registry::Seed;
 use super::stream::{Prev, Stream};
+use super::traffic::{Kind, Traffic};
 use crate::base::feed::{Feed, Offset};
 use crate::base::id::StreamId;
 use crate::base::limits::{NEXT_RUNS, PEER_OUT_BYTES, PREV_MAX};
@@ -271,15 +272,16 @@ impl Relay {
         out: &mut Vec<u8>,
         next: &mut u64,
         asked: &mut Vec<Fetch>,
+        sent: &mut Traffic,
     ) -> Option<Offset> {
         let own = &self.streams[OWN];
         let mut missing = None;
-        *next = self.put(own, feed, out, *next..=own.held(), &mut missing);
+        *next = self.put(own, feed, out, *next..=own.held(), &mut missing, sent);
         asked.retain_mut(|fetch| {
             if out.len() < PEER_OUT_BYTES
                 && let Some(stream) = self.find(fetch.stream)
             {
-                fetch.from = self.put(stream, feed, out, fetch.from..=fetch.upto, &mut missing);
+                fetch.from = self.put(stream, feed, out, fetch.from..=fetch.upto, &mut missing, sent);
                 return fetch.from <= fetch.upto.min(stream.held());
             }
             out.len() >= PEER_OUT_BYTES
@@ -295,12 +297,15 @@ impl Relay {
         out: &mut Vec<u8>,
         wanted: RangeInclusive<u64>,
         missing: &mut Option<Offset>,
+        sent: &mut Traffic,
     ) -> u64 {
         let (mut seq, upto) = wanted.into_inner();
         let first = stream.first_from(seq, feed);
         if seq <= upto && seq < first {
             seq = first;
+            let before = out.len();
             frame::control(out, &PeerMessage::FetchGone { stream: stream.id, first: seq });
+            sent.count(Kind::Fetch, out.len() - before);
         }
         let mut scratch = Vec::new();
         while seq <= upto && out.len() < PEER_OUT_BYTES {
@@ -317,7 +322,9 @@ impl Relay {
                 (None, Some(line)) => (line, &[][..]),
                 (None, None) => break,
             };
+            let before = out.len();
             frame::data(out, stream.id, seq, stream.prev(seq), line);
+            sent.count(Kind::Data, out.len() - before);
             seq += 1;
         }
         seq

@@ -1,6 +1,6 @@
 //! What servers keep of each other's sessions, so that any of them can go on where one broke.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::answering::{Answering, Errand};
 use super::claims::Claiming;
@@ -272,15 +272,20 @@ impl Node {
         }
     }
 
-    /// Tells a new peer all that is known of sessions.
+    /// Tells a new peer what is known of sessions, but for those of other servers that are linked, which tell it
+    /// themselves: else each server would tell it all sessions of the network. What is kept here of the peer's own
+    /// it is told, as it may know better.
     pub(super) fn tell_sessions(&mut self, to: PeerId) {
         let mut table = Table::default();
+        let others = self.mesh.linked().filter(|(id, _)| *id != to).filter_map(|(_, peer)| peer.stream);
+        let others: BTreeSet<StreamId> = others.collect();
         for i in 0..self.registry.len() as u32 {
             let user = UserId(i);
             let Some(names) = self.known(user).filter(|names| !names.is_empty()) else { continue };
             let name = &self.registry.user(user).name;
             table.taken.extend(names.taken.iter().map(|(g, by, _)| (name.clone(), *g, *by)));
-            table.entries.extend(names.recs.iter().map(|rec| self.entry(user, names.multi, rec)));
+            let told = names.recs.iter().filter(|rec| !others.contains(&rec.home));
+            table.entries.extend(told.map(|rec| self.entry(user, names.multi, rec)));
             if table.entries.len() + table.taken.len() >= TABLE_ENTRIES {
                 self.mesh.send(to, &PeerMessage::SessionTable(std::mem::take(&mut table)));
             }

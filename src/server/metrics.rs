@@ -6,7 +6,9 @@
 use std::fmt::Write;
 
 use crate::base::time::Time;
-use crate::node::{CloseReason, Counters, Histogram, LAG_BOUNDS_US, Node, OtherState, Status, Storage, word};
+use crate::node::{
+    CloseReason, Counters, Histogram, LAG_BOUNDS_US, Node, OtherState, Status, Storage, Traffic, word,
+};
 
 /// What only the shell knows.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,6 +32,7 @@ pub fn text(node: &Node, status: &Status, shell: &Shell) -> String {
     let mut page = Exposition(String::with_capacity(24 << 10));
     let counters = node.counters();
     page.counters(counters);
+    page.traffic(node.traffic());
     let lag =
         "Time from a message's accept, or its receipt from another server, until a client's kernel has it.";
     page.histogram("delivery_lag_seconds", lag, node.delivery_lag());
@@ -59,6 +62,20 @@ impl Exposition {
         for reason in CloseReason::ALL {
             let (label, n) = (reason.label(), counters.closed[reason as usize]);
             self.put(format_args!("{PREFIX}_closed_total{{reason=\"{label}\"}} {n}\n"));
+        }
+    }
+
+    fn traffic(&mut self, sent: &Traffic) {
+        let mut last = "";
+        for (name, kind, n) in sent.list() {
+            if std::mem::replace(&mut last, name) != name {
+                let help = match name {
+                    "peer_frames" => "Frames made for other servers, by kind.",
+                    _ => "Bytes of frames made for other servers, by kind.",
+                };
+                self.head(&format!("{name}_total"), help, "counter");
+            }
+            self.put(format_args!("{PREFIX}_{name}_total{{kind=\"{}\"}} {n}\n", kind.label()));
         }
     }
 

@@ -40,7 +40,8 @@ impl Judge {
 
     /// A node is over: takes what it counted.
     pub fn count(&mut self, node: &Node) {
-        for (name, n) in node.counters().all() {
+        let sent = node.traffic().list().map(|(name, kind, n)| (format!("{name}_{}", kind.label()), n));
+        for (name, n) in node.counters().all().chain(sent) {
             *self.counted.entry(name).or_default() += n;
         }
     }

@@ -206,15 +206,19 @@ pub enum State {
 /// See [`PeerMessage::Frontier`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frontier {
-    /// How far each stream is held.
+    /// How far each stream is held, for those of which that changed: the first on a link names all.
     pub held: Vector,
-    /// What every session of mine has confirmed that is not named below.
+    /// What every session of mine has confirmed that is not named below; again what changed.
     pub confirmed: Vector,
     /// Sessions that have not: whose, which, and how far they are.
-    pub behind: Vec<(Box<str>, Generation, Option<Vector>)>,
+    pub behind: Vec<Behind>,
     /// Orders this among what I say of my sessions.
     pub version: u64,
 }
+
+/// A session of [`Frontier::behind`]: its name, which it is, and the streams in which it stands elsewhere than
+/// [`Frontier::confirmed`], with where. None where it stands as it was named before.
+pub type Behind = (Box<str>, Generation, Option<Vec<(StreamId, u64)>>);
 
 /// See [`PeerMessage::SessionClaim`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

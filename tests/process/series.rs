@@ -189,10 +189,12 @@ fn networks(seen: &mut Seen, seeds: Range<u64>) {
         halves.map(|half| half.join().expect("a seed's panic is an outcome")).concat()
     });
     for (what, n) in outcomes.into_iter().flat_map(|outcome| outcome.counted) {
-        let name = match what.strip_prefix("closed_") {
-            Some(reason) => format!("activitystreamer_closed_total{{reason=\"{reason}\"}}"),
-            None => format!("activitystreamer_{what}_total"),
-        };
+        let labelled = [("closed", "reason"), ("peer_frames_bytes", "kind"), ("peer_frames", "kind")];
+        let labelled = labelled.iter().find_map(|(stem, label)| {
+            let value = what.strip_prefix(stem)?.strip_prefix('_')?;
+            Some(format!("activitystreamer_{stem}_total{{{label}=\"{value}\"}}"))
+        });
+        let name = labelled.unwrap_or_else(|| format!("activitystreamer_{what}_total"));
         if n > 0 {
             seen.moved.insert(name);
         }
