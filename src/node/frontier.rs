@@ -60,7 +60,7 @@ impl Node {
             let Some(link) = self.links.get(slot).filter(|link| link.is_session()) else { continue };
             let Who::User(user) = link.who else { continue };
             let link_id = super::link::id(slot, link);
-            let known = self.registry.user_mut(user).names.as_mut();
+            let known = self.registry.names.get_mut(&user);
             let rec = known.and_then(|names| names.on_link(link_id));
             let Some(here) = rec.and_then(|rec| rec.here.as_ref()) else { continue };
             if here.confirmed < upto || here.spans.is_some() {
@@ -103,12 +103,12 @@ impl Node {
             let Some(link) = self.links.get(slot) else { continue };
             let Who::User(user) = link.who else { continue };
             let link_id = super::link::id(slot, link);
-            let known = self.registry.user_mut(user).names.as_mut();
+            let known = self.registry.names.get_mut(&user);
             let Some(rec) = known.and_then(|names| names.on_link(link_id)) else { continue };
             let Some(here) = rec.here.as_ref().filter(|here| here.confirmed < upto) else { continue };
             rec.named = version;
             let (generation, position) = (rec.generation, here.position(&self.relay, here.confirmed));
-            let name = self.registry.user(user).name.clone();
+            let name = self.registry.user(user).name.as_str().into();
             behind.push((name, generation, Some(position)));
             self.touch(user);
         }

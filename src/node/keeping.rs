@@ -102,19 +102,30 @@ impl Node {
         self.begin_frontier();
     }
 
-    /// The rows on disk. Returns how many are not understood.
+    /// A row of [`Table::Names`] on disk. They come one by one, for there may be millions. False if it is not
+    /// understood.
+    pub fn restore_name(&mut self, now: Time, value: &[u8]) -> bool {
+        self.now = now;
+        match serde_json::from_slice::<KeptName>(value) {
+            Ok(kept) if kept.is_claim => self.restore_claim(kept.registration),
+            Ok(kept) => drop(self.merge_registration(&kept.registration)),
+            Err(_) => return false,
+        }
+        true
+    }
+
+    /// All names that were restored are not to be believed: the rows turned out to be damaged.
+    pub fn forget_names(&mut self) {
+        self.registry.clear();
+        self.keeping.names.clear();
+        self.counters.registrations_learnt = 0;
+    }
+
+    /// The other rows on disk, when all names are restored. Returns how many are not understood.
     pub fn restore_rows(&mut self, now: Time, rows: &[Row]) -> usize {
         self.now = now;
         let of = |table: Table| rows.iter().filter(move |row| row.0 == table);
-        let (mut bad, mut claims) = (0, Vec::new());
-        for (_, _, value) in of(Table::Names) {
-            match serde_json::from_slice::<KeptName>(value.as_deref().unwrap_or_default()) {
-                Ok(kept) if kept.is_claim => claims.push(kept.registration),
-                Ok(kept) => drop(self.merge_registration(&kept.registration)),
-                Err(_) => bad += 1,
-            }
-        }
-        claims.into_iter().for_each(|claim| self.restore_claim(claim));
+        let mut bad = 0;
         for (_, key, value) in of(Table::Meta) {
             let value = value.as_deref().unwrap_or_default();
             bad += usize::from(!match &**key {
@@ -173,7 +184,7 @@ impl Node {
     fn restore_sessions(&mut self, user: UserId, kept: Kept) {
         let now = self.now;
         let stamp = self.registry.user(user).stamp;
-        let names = self.registry.user_mut(user).names.get_or_insert_default();
+        let names = self.registry.names.entry(user).or_default();
         names.multi |= kept.multi;
         for (entry, named) in kept.entries.into_iter().filter(|(entry, _)| entry.is_of(stamp)) {
             self.mesh.clock.hear(entry.generation.at);

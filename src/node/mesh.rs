@@ -17,7 +17,7 @@ pub(super) use super::peer::PeerId;
 use super::{Action, Node, Timer};
 use crate::base::hlc::Clock;
 use crate::base::id::{LinkId, ServerId, StreamId};
-use crate::base::limits::{HEARTBEAT, SERVERS_MAX, SILENCE, SUSPECT};
+use crate::base::limits::{HEARTBEAT, SERVERS_MAX, SILENCE, SUSPECT, TURN_SYNC_BYTES};
 use crate::base::time::Time;
 use crate::wire::frame::{self, Frame};
 use crate::wire::line::Flow;
@@ -44,6 +44,8 @@ pub(super) struct Mesh {
     pub dirty: bool,
     pub beating: bool,
     pub digests: Digests,
+    /// Bytes of what registries lack that are still made ready in this turn.
+    pub sync_left: usize,
 }
 
 impl Mesh {
@@ -55,6 +57,7 @@ impl Mesh {
             dirty: false,
             beating: false,
             digests: Digests::default(),
+            sync_left: TURN_SYNC_BYTES,
         }
     }
 

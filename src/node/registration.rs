@@ -189,7 +189,7 @@ impl Node {
         if self.contests.names.is_empty() {
             return;
         }
-        let name = self.registry.user(user).name.clone();
+        let name = Box::<str>::from(self.registry.user(user).name.as_str());
         let Some(mut contest) = self.contests.names.remove(&name) else { return };
         let winner = self.registry.user(user).stamp;
         for other in contest.others {

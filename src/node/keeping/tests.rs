@@ -31,8 +31,7 @@ fn a_claim_that_was_not_committed_yields_to_who_registered_since() {
     let mut node = Node::new(Limits { feed_bytes: 1 << 12, ..Limits::default() }, &Seeds::fixed(1));
     node.set_wall(1_700_000_000_000);
     let claim = KeptName { registration: of(stamps(1), [1; 32]), is_claim: true };
-    let row: Row = (Table::Names, b"bob".as_slice().into(), json(&claim));
-    assert_eq!(node.restore_rows(Time::START, &[row]), 0);
+    assert!(node.restore_name(Time::START, &json(&claim).unwrap()));
     // Its clock is far ahead.
     let user = node.merge_registration(&of(stamps(1_900_000_000_000 << 16), [2; 32]));
     assert_eq!(node.registry.user(user).record.digest, [2; 32]);
