@@ -1,4 +1,5 @@
 //! Processes that are measured, and the load on them.
+#![allow(dead_code, reason = "each bench uses its part")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -47,32 +48,54 @@ impl Subject {
         if let Who::Beside(port) = who {
             command.args(["-rh", "localhost", "-rp", &port.to_string()]);
         }
+        Subject::of(command)
+    }
+
+    /// A server with these flags.
+    pub fn serving(flags: &str) -> Subject {
+        let mut command = Command::new(BINARY);
+        command.args("server -s measured --balance off --http 0 --log error".split(' '));
+        command.args(flags.split(' '));
+        Subject::of(command)
+    }
+
+    fn of(mut command: Command) -> Subject {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the program runs");
         let mut lines =
             BufReader::new(child.stdout.take().expect("it is piped")).lines().map_while(Result::ok);
         let port =
             |line: &str| line.trim_end_matches('/').rsplit(':').next().and_then(|port| port.parse().ok());
         let own = lines.next().and_then(|line| port(&line)).expect("it prints where it listens");
-        let http = match who {
-            Who::Floor => None,
-            _ => lines.find(|line| line.starts_with("status on ")).and_then(|line| port(&line)),
-        };
+        // The floor has none, and says no more.
+        let is_server = command.get_program() == BINARY;
+        let status = is_server.then(|| lines.find(|line| line.starts_with("status on "))).flatten();
+        let http = status.and_then(|line| port(&line));
         Subject { child, port: own, http }
     }
 
     /// Waits until it is linked to another server.
     pub fn wait_for_company(&self) {
         let until = Instant::now() + PATIENCE;
-        let is_linked = || {
-            let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, self.http?)).ok()?;
-            socket.write_all(b"GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
-            let mut page = String::new();
-            socket.read_to_string(&mut page).ok()?;
-            page.contains("\"state\": \"linked\"").then_some(())
-        };
-        while is_linked().is_none() {
+        while !self.page("/status").is_some_and(|page| page.contains("\"state\": \"linked\"")) {
             assert!(Instant::now() < until, "the servers are linked within {PATIENCE:?}");
         }
+    }
+
+    /// A page of its status.
+    fn page(&self, path: &str) -> Option<String> {
+        let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, self.http?)).ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).ok()?;
+        let mut page = String::new();
+        socket.read_to_string(&mut page).ok()?;
+        Some(page)
+    }
+
+    /// A number of its metrics.
+    pub fn metric(&self, name: &str) -> u64 {
+        let page = self.page("/metrics").expect("it serves its metrics");
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {page}"))
     }
 
     /// Time it has spent on a processor.
@@ -87,6 +110,16 @@ impl Subject {
     /// Memory it has in use that is no file's.
     pub fn anonymous_bytes(&self) -> i64 {
         kib(&format!("/proc/{}/status", self.child.id()), "RssAnon:") << 10
+    }
+
+    /// The most memory it had in use since it began, or since [`Subject::forget_peak`].
+    pub fn peak_bytes(&self) -> i64 {
+        kib(&format!("/proc/{}/status", self.child.id()), "VmHWM:") << 10
+    }
+
+    /// From now on the most it has in use counts anew.
+    pub fn forget_peak(&self) {
+        fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").expect("it is ours");
     }
 }
 

@@ -1,0 +1,210 @@
+//! What very many registered names cost: memory, starting, telling a newcomer, logins meanwhile; and where the bytes
+//! of a client are. Prints the tables of docs/performance.md.
+//!
+//! `cargo bench --bench names -- 1000 1000000` measures these numbers of names.
+
+#[path = "names/folder.rs"]
+mod folder;
+#[path = "size/stage.rs"]
+mod stage;
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use folder::{Folder, SECRET, name};
+use hdrhistogram::Histogram;
+use stage::{Subject, descriptors, kernel_bytes, logged_in};
+
+/// Numbers of names, unless others are asked for.
+const SIZES: [usize; 2] = [1_000, 1_000_000];
+const MIB: f64 = (1 << 20) as f64;
+
+/// How much is measured.
+struct Plan {
+    sizes: Vec<usize>,
+    /// Clients of each kind whose bytes are looked at.
+    clients: usize,
+    /// For so long logins are timed while nothing else happens.
+    idle: Duration,
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let sizes: Vec<usize> = args.iter().filter_map(|arg| arg.parse().ok()).collect();
+    let plan = match args.iter().any(|arg| arg == "--test") {
+        // Only whether it runs.
+        true => Plan { sizes: vec![100], clients: 20, idle: Duration::from_millis(100) },
+        false => Plan {
+            sizes: if sizes.is_empty() { SIZES.to_vec() } else { sizes },
+            clients: 10_000.min(descriptors().saturating_sub(100)),
+            idle: Duration::from_secs(10),
+        },
+    };
+    let empty = empty_bytes();
+    println!(
+        "| names | start, s | again, s | memory, bytes a name | peak of a start, MiB | anonymous logins | logins of names |"
+    );
+    println!("|---|---|---|---|---|---|---|");
+    let synced: Vec<String> = plan.sizes.iter().map(|names| plan.names(*names, empty)).collect();
+    println!(
+        "\n| names | newcomer has them, s | and on disk, s | processor of old, new, s | peak of old, new, MiB | new after, MiB | anonymous logins at the old | logins of names |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    synced.iter().for_each(|row| println!("{row}"));
+    plan.clients();
+}
+
+/// What a server has in use that knows nothing yet.
+fn empty_bytes() -> i64 {
+    let folder = Folder::new("empty");
+    let server = serve(&folder, free_port(), "");
+    drop(logged_in(server.port));
+    server.anonymous_bytes()
+}
+
+fn serve(folder: &Folder, port: u16, more: &str) -> Subject {
+    let path = folder.path().display();
+    Subject::serving(&format!("-lp {port} --data-dir {path} --hash-kib 8 --hash-passes 1{more}"))
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("it is bound").port()
+}
+
+impl Plan {
+    /// Prints what so many names cost a server; returns what they cost a newcomer, as a row.
+    fn names(&self, names: usize, empty: i64) -> String {
+        let (folder, port) = (Folder::new("old"), free_port());
+        folder.fill(port, names);
+        let started = |begun: Instant| begun.elapsed().as_secs_f64();
+        let begun = Instant::now();
+        drop(serve(&folder, port, ""));
+        let first = started(begun);
+        let begun = Instant::now();
+        let old = serve(&folder, port, "");
+        let again = started(begun);
+        assert_eq!(old.metric("activitystreamer_names"), names as u64);
+        let (bytes, peak) = (old.anonymous_bytes() - empty, old.peak_bytes());
+        let [anonymous, named] = beside(port, names, || thread::sleep(self.idle));
+        println!(
+            "| {names} | {first:.2} | {again:.2} | {} | {:.0} | {anonymous} | {named} |",
+            bytes / names as i64,
+            peak as f64 / MIB,
+        );
+        self.newcomer(names, &old)
+    }
+
+    fn newcomer(&self, names: usize, old: &Subject) -> String {
+        old.forget_peak();
+        let (cpu, begun) = (old.cpu(), Instant::now());
+        let (folder, port) = (Folder::new("new"), free_port());
+        let (mut told, mut kept, mut cpus) = (0.0, 0.0, Vec::new());
+        let mut new = None;
+        let [anonymous, named] = beside(old.port, names, || {
+            let server = serve(&folder, port, &format!(" -rh localhost -rp {}", old.port));
+            while server.metric("activitystreamer_registrations_learnt_total") < names as u64 {
+                thread::sleep(Duration::from_millis(20));
+            }
+            told = begun.elapsed().as_secs_f64();
+            cpus = [old.cpu() - cpu, server.cpu()].map(|cpu| cpu.as_secs_f64()).to_vec();
+            let mut commits = 0;
+            // The disk has all when nothing was added for a while.
+            while begun.elapsed().as_secs_f64() < kept + 1.0 || commits == 0 {
+                let now = server.metric("activitystreamer_commits_total");
+                if now != commits {
+                    (commits, kept) = (now, begun.elapsed().as_secs_f64());
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+            new = Some(server);
+        });
+        let new = new.expect("it was started");
+        let (peaks, after) =
+            ([old, &new].map(|server| server.peak_bytes() as f64 / MIB), new.anonymous_bytes());
+        drop(new);
+        let again = serve(&folder, port, "");
+        assert_eq!(again.metric("activitystreamer_names"), names as u64, "it kept them");
+        format!(
+            "| {names} | {told:.2} | {kept:.2} | {:.2}, {:.2} | {:.0}, {:.0} | {:.0} | {anonymous} | {named} |",
+            cpus[0],
+            cpus[1],
+            peaks[0],
+            peaks[1],
+            after as f64 / MIB,
+        )
+    }
+
+    /// Where the bytes of clients are of each kind.
+    fn clients(&self) {
+        println!(
+            "\n| {} clients | ours, bytes a client | kernel's, both ends, bytes a client |",
+            self.clients
+        );
+        println!("|---|---|---|");
+        let row = |what: &str, run: &dyn Fn(&Subject) -> Vec<TcpStream>| {
+            let folder = Folder::new("clients");
+            let server = serve(&folder, free_port(), "");
+            drop(logged_in(server.port));
+            let (ours, kernel) = (server.anonymous_bytes(), kernel_bytes());
+            let open = run(&server);
+            let (ours, kernel) = (server.anonymous_bytes() - ours, kernel_bytes() - kernel);
+            let all = self.clients as i64;
+            let kernel = if open.is_empty() { "-".to_owned() } else { (kernel / all).to_string() };
+            println!("| {what} | {} | {kernel} |", ours / all);
+        };
+        let registered =
+            |server: &Subject| (0..self.clients).map(|i| say(server.port, "REGISTER", &name(i))).collect();
+        row("anonymous, online", &|server| (0..self.clients).map(|_| logged_in(server.port)).collect());
+        row("registered, online", &registered);
+        row("registered, away", &|server| {
+            drop::<Vec<TcpStream>>(registered(server));
+            while server.metric("activitystreamer_sessions") > 0 {
+                thread::sleep(Duration::from_millis(100));
+            }
+            Vec::new()
+        });
+    }
+}
+
+/// Logs in anonymous clients and those with a name, one after the other each, while `work` is done. Returns for both
+/// how long that took.
+fn beside(port: u16, names: usize, work: impl FnOnce()) -> [String; 2] {
+    let is_over = AtomicBool::new(false);
+    let time = |login: &dyn Fn(usize)| {
+        let mut all = Histogram::<u64>::new(3).expect("three digits");
+        let mut i = 0;
+        while !is_over.load(Ordering::Relaxed) {
+            let begun = Instant::now();
+            login(i);
+            all.saturating_record(begun.elapsed().as_micros() as u64);
+            i += 1;
+            thread::sleep(Duration::from_millis(3));
+        }
+        let ms = |us: u64| us as f64 / 1e3;
+        let [p50, p99] = [0.5, 0.99].map(|part| ms(all.value_at_quantile(part)));
+        format!("{}: p50 {p50:.1}, p99 {p99:.1}, worst {:.1} ms", all.len(), ms(all.max()))
+    };
+    thread::scope(|scope| {
+        let anonymous = scope.spawn(|| time(&|_| drop(logged_in(port))));
+        let named = scope.spawn(|| time(&|i| drop(say(port, "LOGIN", &name(i * 7919 % names)))));
+        work();
+        is_over.store(true, Ordering::Relaxed);
+        [anonymous, named].map(|thread| thread.join().expect("every login is answered"))
+    })
+}
+
+/// A client with a name that registers, or logs in.
+fn say(port: u16, command: &str, name: &str) -> TcpStream {
+    let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens");
+    let line = format!("{{\"command\":\"{command}\",\"username\":\"{name}\",\"secret\":\"{SECRET}\"}}\n");
+    socket.write_all(line.as_bytes()).expect("it reads");
+    let mut answer = [0; 512];
+    let read = socket.read(&mut answer).expect("it answers");
+    let answer = String::from_utf8_lossy(&answer[..read]);
+    assert!(answer.contains("_SUCCESS"), "{line}{answer}");
+    socket
+}
