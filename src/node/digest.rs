@@ -211,3 +211,6 @@ impl Node {
 fn summary(bucket: &Bucket) -> (u32, u64) {
     (bucket.users.len() as u32, bucket.sum)
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,6 +28,7 @@ use crate::wire::registration::{Registration, Verdict};
 pub(super) struct Keeping {
     /// There is a disk.
     pub on: bool,
+    /// The last are the next to be written, so that nobody waits for what a newcomer has to learn.
     names: Vec<UserId>,
     sessions: Vec<UserId>,
     homes: bool,
@@ -36,7 +37,8 @@ pub(super) struct Keeping {
     gone: Vec<Box<str>>,
     /// Own claims whose rows are to be written.
     claims: Vec<Registration>,
-    awaited: Vec<Awaited>,
+    /// Each with how many stale names must be left at most for it to be on its way.
+    awaited: Vec<(usize, Awaited)>,
     in_work: Option<InWork>,
     tickets: u64,
     /// The last commit failed: not before then the next.
@@ -51,7 +53,7 @@ pub(super) enum Awaited {
     /// The client of our own claim.
     Claim(Box<str>, Generation),
     /// The peer whose commit it is.
-    Peer(PeerId, Box<str>, Generation),
+    Peer(PeerId, UserId, Generation),
 }
 
 #[derive(Debug)]
@@ -265,7 +267,7 @@ impl Node {
     /// Has our claim's row written before it is committed.
     pub(super) fn keep_claim(&mut self, claim: &Registration) {
         self.keeping.claims.push(Registration { verifier: None, ..claim.clone() });
-        self.keeping.awaited.push(Awaited::Claim(claim.name.clone(), claim.stamp));
+        self.keeping.awaited.push((usize::MAX, Awaited::Claim(claim.name.clone(), claim.stamp)));
     }
 
     /// The claim came to nothing: what was written is not to be believed.
@@ -277,11 +279,26 @@ impl Node {
     }
 
     /// Tells a peer that its commit is kept, when it is.
-    pub(super) fn stored_when_kept(&mut self, from: PeerId, name: &str, stamp: Generation) {
-        if self.keeping.on {
-            self.keeping.awaited.push(Awaited::Peer(from, name.into(), stamp));
-        } else {
-            self.reply(&[from], name, stamp, Verdict::Stored, None);
+    pub(super) fn stored_when_kept(&mut self, from: PeerId, user: UserId, stamp: Generation) {
+        if !self.keeping.on {
+            return self.stored(from, user, stamp);
+        }
+        self.take_changed();
+        let names = &mut self.keeping.names;
+        if names.last() != Some(&user) {
+            names.push(user);
+        }
+        self.keeping.awaited.push((names.len() - 1, Awaited::Peer(from, user, stamp)));
+    }
+
+    fn stored(&mut self, to: PeerId, user: UserId, stamp: Generation) {
+        let name = self.registry.user(user).name.clone();
+        self.reply(&[to], &name, stamp, Verdict::Stored, None);
+    }
+
+    fn take_changed(&mut self) {
+        if let Some(changed) = self.registry.changed.as_mut() {
+            self.keeping.names.append(changed);
         }
     }
 
@@ -293,9 +310,7 @@ impl Node {
         if self.keeping.retry_at.is_some_and(|at| self.now < at) {
             return None;
         }
-        if let Some(changed) = self.registry.changed.as_mut() {
-            self.keeping.names.append(changed);
-        }
+        self.take_changed();
         let mut rows: Vec<Row> = Vec::new();
         let gone = std::mem::take(&mut self.keeping.gone);
         for name in &gone {
@@ -328,10 +343,9 @@ impl Node {
             rows.push((Table::Meta, ADDRESSES.into(), json(&self.addresses())));
         }
         // Who waits for a row that did not fit waits for the next commit.
-        let awaited = match self.keeping.names.is_empty() {
-            true => std::mem::take(&mut self.keeping.awaited),
-            false => Vec::new(),
-        };
+        let left = self.keeping.names.len();
+        let awaited = self.keeping.awaited.extract_if(.., |(most, _)| *most >= left);
+        let awaited: Vec<Awaited> = awaited.map(|(_, awaited)| awaited).collect();
         if rows.is_empty() && awaited.is_empty() {
             return None;
         }
@@ -375,9 +389,7 @@ impl Node {
         for awaited in done.awaited {
             match awaited {
                 Awaited::Claim(name, stamp) => self.claim_kept(&name, stamp, good),
-                Awaited::Peer(from, name, stamp) if good => {
-                    self.reply(&[from], &name, stamp, Verdict::Stored, None);
-                }
+                Awaited::Peer(from, user, stamp) if good => self.stored(from, user, stamp),
                 Awaited::Peer(..) => {}
             }
         }

@@ -219,7 +219,7 @@ impl Node {
             Announcement::Commit(record) => {
                 let user = self.merge_registration(&record);
                 if self.registry.user(user).stamp == record.stamp {
-                    self.stored_when_kept(from, &record.name, record.stamp);
+                    self.stored_when_kept(from, user, record.stamp);
                 } else {
                     let ours = Some(self.registration_of(user));
                     self.reply(&[from], &record.name, record.stamp, Verdict::Denied, ours);

@@ -301,16 +301,18 @@ mod tests {
 
     #[test]
     fn names_are_found_and_verifiers_tell_pairs_apart() {
-        let mut registry = Registry::new(&[7; 32], 1000);
+        let mut registry = Registry::new(&[7; 32], 5000);
         let record = Record { salt: [0; 16], digest: [0; 32], kib: 8, passes: 1 };
-        for i in 0..1000 {
+        // More than a page of them, so that a second one begins.
+        for i in 0..5000 {
             let name = format!("user{i}");
             let stamp = Generation { at: Hlc(u64::from(i)), by: ServerId([1; 16]) };
             assert_eq!(registry.add(Time::START, &name, record.clone(), stamp), UserId(i));
         }
         assert!(registry.is_full());
         assert_eq!(registry.find("user77"), Some(UserId(77)));
-        assert_eq!(registry.find("user1000"), None);
+        assert_eq!((registry.find("user4999"), registry.find("user5000")), (Some(UserId(4999)), None));
+        assert_eq!(registry.buckets().iter().map(|bucket| bucket.users.len()).sum::<usize>(), 5000);
         let known = registry.verifier("user5", "s");
         assert!(known.matches(&registry.verifier("user5", "s")));
         assert!(!known.matches(&registry.verifier("user5", "S")));
