@@ -45,12 +45,12 @@ fn main() {
     };
     let empty = empty_bytes();
     println!(
-        "| names | start, s | again, s | memory, bytes a name | peak of a start, MiB | anonymous logins | logins of names |"
+        "| names | start, s | again, s | memory, bytes a name | peak of a start, MiB | anonymous logins: p50, p99, worst ms | with a name |"
     );
     println!("|---|---|---|---|---|---|---|");
     let synced: Vec<String> = plan.sizes.iter().map(|names| plan.names(*names, empty)).collect();
     println!(
-        "\n| names | newcomer has them, s | and on disk, s | processor of old, new, s | peak of old, new, MiB | new after, MiB | anonymous logins at the old | logins of names |"
+        "\n| names | newcomer has them, s | and on disk, s | processor of old, new, s | peak of old, new, MiB | new after, MiB | anonymous logins at the old meanwhile | with a name |"
     );
     println!("|---|---|---|---|---|---|---|---|");
     synced.iter().for_each(|row| println!("{row}"));
@@ -89,9 +89,9 @@ impl Plan {
         let again = started(begun);
         assert_eq!(old.metric("activitystreamer_names"), names as u64);
         let (bytes, peak) = (old.anonymous_bytes() - empty, old.peak_bytes());
-        let [anonymous, named] = beside(port, names, || thread::sleep(self.idle));
+        let logins = beside(port, names, || thread::sleep(self.idle));
         println!(
-            "| {names} | {first:.2} | {again:.2} | {} | {:.0} | {anonymous} | {named} |",
+            "| {names} | {first:.2} | {again:.2} | {} | {:.0} | {logins} |",
             bytes / names as i64,
             peak as f64 / MIB,
         );
@@ -102,34 +102,34 @@ impl Plan {
         old.forget_peak();
         let (cpu, begun) = (old.cpu(), Instant::now());
         let (folder, port) = (Folder::new("new"), free_port());
-        let (mut told, mut kept, mut cpus) = (0.0, 0.0, Vec::new());
         let mut new = None;
-        let [anonymous, named] = beside(old.port, names, || {
+        let mut told = (0.0, [0.0; 2]);
+        let logins = beside(old.port, names, || {
             let server = serve(&folder, port, &format!(" -rh localhost -rp {}", old.port));
             while server.metric("activitystreamer_registrations_learnt_total") < names as u64 {
                 thread::sleep(Duration::from_millis(20));
             }
-            told = begun.elapsed().as_secs_f64();
-            cpus = [old.cpu() - cpu, server.cpu()].map(|cpu| cpu.as_secs_f64()).to_vec();
-            let mut commits = 0;
-            // The disk has all when nothing was added for a while.
-            while begun.elapsed().as_secs_f64() < kept + 1.0 || commits == 0 {
-                let now = server.metric("activitystreamer_commits_total");
-                if now != commits {
-                    (commits, kept) = (now, begun.elapsed().as_secs_f64());
-                }
-                thread::sleep(Duration::from_millis(20));
-            }
+            let cpus = [old.cpu() - cpu, server.cpu()].map(|cpu| cpu.as_secs_f64());
+            told = (begun.elapsed().as_secs_f64(), cpus);
             new = Some(server);
         });
-        let new = new.expect("it was started");
+        let (new, (told, cpus)) = (new.expect("it was started"), told);
+        // The disk has all when nothing was added for a while.
+        let (mut commits, mut kept) = (0, 0.0);
+        while begun.elapsed().as_secs_f64() < kept + 2.0 || commits == 0 {
+            let now = new.metric("activitystreamer_commits_total");
+            if now != commits {
+                (commits, kept) = (now, begun.elapsed().as_secs_f64());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
         let (peaks, after) =
             ([old, &new].map(|server| server.peak_bytes() as f64 / MIB), new.anonymous_bytes());
         drop(new);
         let again = serve(&folder, port, "");
         assert_eq!(again.metric("activitystreamer_names"), names as u64, "it kept them");
         format!(
-            "| {names} | {told:.2} | {kept:.2} | {:.2}, {:.2} | {:.0}, {:.0} | {:.0} | {anonymous} | {named} |",
+            "| {names} | {told:.2} | {kept:.2} | {:.2}, {:.2} | {:.0}, {:.0} | {:.0} | {logins} |",
             cpus[0],
             cpus[1],
             peaks[0],
@@ -146,8 +146,7 @@ impl Plan {
         );
         println!("|---|---|---|");
         let row = |what: &str, run: &dyn Fn(&Subject) -> Vec<TcpStream>| {
-            let folder = Folder::new("clients");
-            let server = serve(&folder, free_port(), "");
+            let server = Subject::serving("-lp 0 --hash-kib 8 --hash-passes 1");
             drop(logged_in(server.port));
             let (ours, kernel) = (server.anonymous_bytes(), kernel_bytes());
             let open = run(&server);
@@ -171,8 +170,8 @@ impl Plan {
 }
 
 /// Logs in anonymous clients and those with a name, one after the other each, while `work` is done. Returns for both
-/// how long that took.
-fn beside(port: u16, names: usize, work: impl FnOnce()) -> [String; 2] {
+/// how long that took, as two places of a row.
+fn beside(port: u16, names: usize, work: impl FnOnce()) -> String {
     let is_over = AtomicBool::new(false);
     let time = |login: &dyn Fn(usize)| {
         let mut all = Histogram::<u64>::new(3).expect("three digits");
@@ -186,14 +185,14 @@ fn beside(port: u16, names: usize, work: impl FnOnce()) -> [String; 2] {
         }
         let ms = |us: u64| us as f64 / 1e3;
         let [p50, p99] = [0.5, 0.99].map(|part| ms(all.value_at_quantile(part)));
-        format!("{}: p50 {p50:.1}, p99 {p99:.1}, worst {:.1} ms", all.len(), ms(all.max()))
+        format!("{p50:.1}, {p99:.1}, {:.1}", ms(all.max()))
     };
     thread::scope(|scope| {
         let anonymous = scope.spawn(|| time(&|_| drop(logged_in(port))));
         let named = scope.spawn(|| time(&|i| drop(say(port, "LOGIN", &name(i * 7919 % names)))));
         work();
         is_over.store(true, Ordering::Relaxed);
-        [anonymous, named].map(|thread| thread.join().expect("every login is answered"))
+        [anonymous, named].map(|thread| thread.join().expect("every login is answered")).join(" | ")
     })
 }
 
