@@ -45,9 +45,9 @@ fn main() {
     };
     let empty = empty_bytes();
     println!(
-        "| names | start, s | again, s | memory, bytes a name | peak of a start, MiB | anonymous logins: p50, p99, worst ms | with a name |"
+        "| names | start, s | again, s | memory, bytes a name | disk, bytes a name | peak of a start, MiB | anonymous logins: p50, p99, worst ms | with a name |"
     );
-    println!("|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|");
     let synced: Vec<String> = plan.sizes.iter().map(|names| plan.names(*names, empty)).collect();
     println!(
         "\n| names | newcomer has them, s | and on disk, s | processor of old, new, s | peak of old, new, MiB | new after, MiB | anonymous logins at the old meanwhile | with a name |"
@@ -91,8 +91,9 @@ impl Plan {
         let (bytes, peak) = (old.anonymous_bytes() - empty, old.peak_bytes());
         let logins = beside(port, names, || thread::sleep(self.idle));
         println!(
-            "| {names} | {first:.2} | {again:.2} | {} | {:.0} | {logins} |",
+            "| {names} | {first:.2} | {again:.2} | {} | {} | {:.0} | {logins} |",
             bytes / names as i64,
+            folder.kept_bytes(port) / names as u64,
             peak as f64 / MIB,
         );
         self.newcomer(names, &old)

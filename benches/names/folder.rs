@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use activitystreamer::base::id::LinkId;
 use activitystreamer::base::limits::Limits;
@@ -29,6 +29,11 @@ impl Folder {
         Folder(folder)
     }
 
+    /// Bytes of its database.
+    pub fn kept_bytes(&self, port: u16) -> u64 {
+        std::fs::metadata(self.0.join(port.to_string()).join("records.redb")).map_or(0, |file| file.len())
+    }
+
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -38,8 +43,10 @@ impl Folder {
         let folder = self.0.join(port.to_string());
         std::fs::create_dir_all(&folder).expect("the folder can be written to");
         let opened = Records::open(&folder.join("records.redb"), 0, &mut |_| {});
+        // Whoever registered is gone, and is owed nothing.
+        let limits = Limits { feed_bytes: 1 << 20, away: Duration::ZERO, ..Limits::default() };
         let mut office = Office {
-            node: Node::new(Limits { feed_bytes: 1 << 20, ..Limits::default() }, &Seeds::fixed(1)),
+            node: Node::new(limits, &Seeds::fixed(1)),
             records: opened.expect("a new database").0,
             record: record(),
             lines: BTreeMap::new(),

@@ -36,7 +36,7 @@ pub struct Limits {
     pub login: Duration,
     /// Failed logins a minute for one address and name, against guessing.
     pub failed_logins: u8,
-    /// Names that can be registered, about 200 bytes each; bounds the registry's memory.
+    /// Names that can be registered, at most 160 bytes each up to 24 bytes of name; bounds the registry's memory.
     pub names: usize,
     /// KiB of memory one password hash takes. 19,456 with two passes is the usual floor for Argon2id.
     pub hash_kib: u32,
