@@ -324,8 +324,9 @@ pub const LOSERS_MAX: usize = 4;
 /// Bytes of registrations, or of their digests, in one frame: small against [`PEER_OUT_BYTES`], so that
 /// messages go between them.
 pub const SYNC_BYTES: usize = 64 << 10;
-/// The same, made ready for all peers in one turn: 1,500 registrations, or 25,000 digests, take some 5 ms.
-pub const TURN_SYNC_BYTES: usize = 512 << 10;
+/// The same, made ready for all peers in one turn: 400 registrations, or 6,000 digests, take a millisecond, for
+/// which everybody else waits.
+pub const TURN_SYNC_BYTES: usize = 128 << 10;
 /// Signs of life after which a registry's digest is told though nothing changed.
 pub const DIGEST_BEATS: u32 = 5;
 /// Sessions in one frame when a link begins.
