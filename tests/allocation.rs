@@ -1,4 +1,5 @@
-//! Steady traffic allocates nothing: not for a message, not for a recipient, decoding included.
+//! Steady traffic allocates nothing: not for a message, not for a recipient, decoding included. And a name that is
+//! registered takes no more memory than is said.
 //!
 //! A counting allocator counts what the thread under test allocates, after a warm-up, first of a bare
 //! node, then of a whole server with real sockets.
@@ -8,14 +9,14 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use activitystreamer::base::id::{LinkId, StreamId};
 use activitystreamer::base::limits::Limits;
 use activitystreamer::base::time::Time;
-use activitystreamer::node::{Input, Node, Seeds};
+use activitystreamer::node::{Action, Hashed, Input, Node, Record, Seeds};
 use activitystreamer::server::{Options, Server};
 use activitystreamer::store::{Journal, Retention, Run};
 
@@ -26,9 +27,25 @@ thread_local! {
     static COUNTED: Cell<Option<&'static AtomicU64>> = const { Cell::new(None) };
 }
 
+/// Bytes that whoever counts has in use, with what the system's allocator adds to each piece.
+static HELD: AtomicI64 = AtomicI64::new(0);
+
 fn count() {
     if let Ok(Some(counter)) = COUNTED.try_with(Cell::get) {
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+thread_local! {
+    /// What this thread holds is counted.
+    static HOLDS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A piece of so many bytes is there, or gone.
+fn hold(size: usize, sign: i64) {
+    if HOLDS.try_with(Cell::get) == Ok(true) {
+        // A word before each, in steps of two.
+        HELD.fetch_add(sign * (size + 8).next_multiple_of(16).max(32) as i64, Ordering::Relaxed);
     }
 }
 
@@ -36,15 +53,19 @@ fn count() {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
+        hold(layout.size(), 1);
         // SAFETY: the caller's promise, handed on.
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        hold(layout.size(), -1);
         // SAFETY: as above.
         unsafe { System.dealloc(pointer, layout) }
     }
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count();
+        hold(layout.size(), -1);
+        hold(size, 1);
         // SAFETY: as above.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -104,6 +125,54 @@ fn a_node_allocates_nothing_for_a_message_or_a_recipient() {
     assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), 0);
     let sent = node.counters().sent_bytes;
     assert!(sent > 98 * node.counters().feed_bytes, "all but the slow one have all: {sent}");
+}
+
+/// Its client is gone, and so is the hour in which its secret is checked fast.
+#[test]
+fn a_registered_name_takes_at_most_160_bytes_whatever_their_number() {
+    let mut node = Node::new(Limits { feed_bytes: 1 << 12, ..Limits::default() }, &Seeds::fixed(1));
+    let mut now = Time::START;
+    HOLDS.set(true);
+    let mut first = None;
+    // Tables are largest for what is in them just after they grew: somewhere between these.
+    for names in [1 << 12, 20_000, 40_000, 60_000, 80_000, 100_000, 120_000, 140_000, 160_000] {
+        for i in node.names()..names {
+            let link = node.connect(now, Ipv4Addr::LOCALHOST.into());
+            let line = format!(r#"{{"command":"REGISTER","username":"user{i:06}","secret":"s"}}"#);
+            node.line(now, link, line.as_bytes());
+            while let Some(action) = node.action() {
+                match action {
+                    Action::Hash(job) => {
+                        let record = Record { salt: [0; 16], digest: [0; 32], kib: 8, passes: 1 };
+                        node.handle(now, Input::Hashed(job.link, Hashed::Made(record)));
+                    }
+                    Action::Resume(link) => drop(node.line(now, link, line.as_bytes())),
+                    _ => {}
+                }
+            }
+            while let Some(link) = node.writable() {
+                let offered = node.transmit(link).bytes();
+                node.sent(link, offered);
+            }
+            node.handle(now, Input::Closed { link, unacknowledged: 0 });
+        }
+        for _ in 0..3 {
+            now = now + Duration::from_secs(3600);
+            node.handle(now, Input::Time);
+        }
+        let held = HELD.load(Ordering::Relaxed);
+        assert_eq!(node.names(), names);
+        // The first are as many as are made room for at once. What does not grow with names was there by then.
+        let names = names as i64;
+        let Some((few, before)) = first else {
+            first = Some((names, held));
+            continue;
+        };
+        let each = (held - before) / (names - few);
+        println!("{names} names: {held} bytes, {each} for each but the first");
+        assert!((140..=160).contains(&each), "{names} names take {held} bytes, {each} each");
+    }
+    HOLDS.set(false);
 }
 
 #[test]

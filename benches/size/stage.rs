@@ -1,4 +1,5 @@
 //! Processes that are measured, and the load on them.
+#![allow(dead_code, reason = "each bench uses its part")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -58,16 +59,28 @@ impl Subject {
         if let Who::Beside(port) | Who::Sharing(Some(port)) = who {
             command.args(["-rh", "localhost", "-rp", &port.to_string()]);
         }
+        Subject::of(command)
+    }
+
+    /// A server with these flags.
+    pub fn serving(flags: &str) -> Subject {
+        let mut command = Command::new(BINARY);
+        command.args("server -s measured --balance off --http 0 --log error".split(' '));
+        command.args(flags.split(' '));
+        Subject::of(command)
+    }
+
+    fn of(mut command: Command) -> Subject {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the program runs");
         let mut lines =
             BufReader::new(child.stdout.take().expect("it is piped")).lines().map_while(Result::ok);
         let port =
             |line: &str| line.trim_end_matches('/').rsplit(':').next().and_then(|port| port.parse().ok());
         let own = lines.next().and_then(|line| port(&line)).expect("it prints where it listens");
-        let http = match who {
-            Who::Floor | Who::FloorBeside(_) => None,
-            _ => lines.find(|line| line.starts_with("status on ")).and_then(|line| port(&line)),
-        };
+        // The floor has none, and says no more.
+        let is_server = command.get_program() == BINARY;
+        let status = is_server.then(|| lines.find(|line| line.starts_with("status on "))).flatten();
+        let http = status.and_then(|line| port(&line));
         Subject { child, port: own, http }
     }
 
@@ -85,12 +98,19 @@ impl Subject {
         }
     }
 
-    /// A figure of its metrics, by the name without its prefix; of those with labels one has to be named.
-    pub fn figure(&self, name: &str) -> Option<f64> {
+    /// A page of its status.
+    fn page(&self, path: &str) -> Option<String> {
         let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, self.http?)).ok()?;
-        socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).ok()?;
         let mut page = String::new();
         socket.read_to_string(&mut page).ok()?;
+        Some(page)
+    }
+
+    /// A figure of its metrics, by the name without its prefix; of those with labels one has to be named.
+    pub fn figure(&self, name: &str) -> Option<f64> {
+        let page = self.page("/metrics")?;
         let mut lines = page.lines().filter_map(|line| line.strip_prefix("activitystreamer_"));
         lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
@@ -107,6 +127,16 @@ impl Subject {
     /// Memory it has in use that is no file's.
     pub fn anonymous_bytes(&self) -> i64 {
         kib(&format!("/proc/{}/status", self.child.id()), "RssAnon:") << 10
+    }
+
+    /// The most memory it had in use since it began, or since [`Subject::forget_peak`].
+    pub fn peak_bytes(&self) -> i64 {
+        kib(&format!("/proc/{}/status", self.child.id()), "VmHWM:") << 10
+    }
+
+    /// From now on the most it has in use counts anew.
+    pub fn forget_peak(&self) {
+        fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").expect("it is ours");
     }
 }
 

@@ -36,7 +36,7 @@ pub struct Limits {
     pub login: Duration,
     /// Failed logins a minute for one address and name, against guessing.
     pub failed_logins: u8,
-    /// Names that can be registered, about 200 bytes each; bounds the registry's memory.
+    /// Names that can be registered, at most 160 bytes each up to 24 bytes of name; bounds the registry's memory.
     pub names: usize,
     /// KiB of memory one password hash takes. 19,456 with two passes is the usual floor for Argon2id.
     pub hash_kib: u32,
@@ -332,6 +332,9 @@ pub const LOSERS_MAX: usize = 4;
 /// Bytes of registrations, or of their digests, in one frame: small against [`PEER_OUT_BYTES`], so that
 /// messages go between them.
 pub const SYNC_BYTES: usize = 64 << 10;
+/// The same, made ready for all peers in one turn: 400 registrations, or 6,000 digests, take a millisecond, for
+/// which everybody else waits.
+pub const TURN_SYNC_BYTES: usize = 128 << 10;
 /// Signs of life after which a registry's digest is told though nothing changed.
 pub const DIGEST_BEATS: u32 = 5;
 /// Sessions in one frame when a link begins.
@@ -358,8 +361,8 @@ const _: () = assert!(CHUNK_BYTES as u64 == WRITE_BYTES);
 pub const JOURNAL_RETRY: Duration = Duration::from_secs(1);
 /// How often what is too old is dropped from the journal when nobody speaks.
 pub const JOURNAL_EXPIRY: Duration = Duration::from_secs(60);
-/// Rows of one kind in one commit: a newcomer's hundred thousand names are a few.
-pub const COMMIT_ROWS: usize = 16_384;
+/// Rows of one kind in one commit: they are written in one turn, which takes some 10 ms.
+pub const COMMIT_ROWS: usize = 4_096;
 /// How long after a commit that failed the next is tried: a full disk is asked gently.
 pub const COMMIT_RETRY: Duration = Duration::from_secs(1);
 /// Such pieces kept in memory, 16 MiB in all. Readers that are as far behind share one.

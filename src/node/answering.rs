@@ -100,7 +100,7 @@ impl Node {
         let owed = self.unconfirmed(session, unacknowledged);
         let is_behind = owed.owed(tail) > 0;
         let confirmed = owed.current().map_or(tail, |r| r.from);
-        let known = self.registry.user_mut(user).names.as_mut();
+        let known = self.registry.names.get_mut(&user);
         let rec = known.and_then(|names| names.on_link(session));
         let Some(here) = rec.and_then(|rec| rec.here.as_mut()) else { return };
         here.confirmed = confirmed;

@@ -3,8 +3,11 @@
 //! Names fall into 256 buckets by a hash that a network has in common. When a link begins, both sides send
 //! the digest of each bucket; who sees another one than its own sends what it has of that bucket, as 8 bytes
 //! a name, and gets the rest. A newcomer has nothing and gets all. When both have what they asked for they
-//! tell each other of sessions, and that they are in step. Later the digest of all names goes along with the signs of life when it changed, so
-//! that what was missed is found within seconds.
+//! tell each other of sessions, and that they are in step. Later the digest of all names goes along with the
+//! signs of life when it changed, so that what was missed is found within seconds.
+//!
+//! Both lists are made as the peer takes them, a frame at a time, and no more a turn than [`TURN_SYNC_BYTES`]:
+//! the talk goes on, however many names there are.
 
 use std::collections::VecDeque;
 
@@ -13,7 +16,7 @@ use super::mesh::PeerId;
 use super::registry::Bucket;
 use crate::base::hlc::Generation;
 use crate::base::id::UserId;
-use crate::base::limits::{DIGEST_BEATS, SYNC_BYTES};
+use crate::base::limits::{DIGEST_BEATS, SYNC_BYTES, TURN_SYNC_BYTES};
 use crate::wire::peer::PeerMessage;
 use crate::wire::registration::{Digest, Registration, Sync, Want};
 
@@ -24,9 +27,11 @@ pub(super) struct Digests {
     beats: u32,
 }
 
-/// Registrations a peer is to be sent.
+/// What of its names a peer is still to be asked, and which of ours it is still to be sent.
 #[derive(Debug, Default)]
 pub(super) struct Syncing {
+    /// Buckets in which it has others; none when it was asked for all of them.
+    differing: Option<VecDeque<u8>>,
     /// Buckets, each with the digests of what the peer has of it, in order.
     wants: VecDeque<(u8, Vec<u64>)>,
     /// How far the first of them was sent.
@@ -88,25 +93,39 @@ impl Node {
         }
     }
 
-    /// Asks a peer for what is missing here of its names, also when that is nothing.
+    /// Has a peer asked for what is missing here of its names, also when that is nothing.
     fn want_names(&mut self, from: PeerId, theirs: &Digest) {
+        let all = self.registry.buckets().iter().zip(&theirs.buckets).enumerate();
+        let differs = all.filter(|(_, (ours, theirs))| **theirs != summary(ours) && theirs.0 > 0);
+        let differing = differs.map(|(i, _)| i as u8).collect();
+        if let Some(peer) = self.mesh.get_mut(from) {
+            peer.sync.get_or_insert_default().differing = Some(differing);
+        }
+    }
+
+    /// Makes the next digests ready that a peer is asked by, one frame of them.
+    fn fill_want(&mut self, peer_id: PeerId, sync: &mut Syncing) {
+        let Some(mut differing) = sync.differing.take() else { return };
         let mut want = Want::default();
         let mut bytes = 0;
-        for i in 0..self.registry.buckets().len().min(theirs.buckets.len()) {
-            let bucket = &self.registry.buckets()[i];
-            if theirs.buckets[i] == summary(bucket) || theirs.buckets[i].0 == 0 {
-                continue;
-            }
-            let have: Vec<u64> = bucket.users.iter().map(|u| self.registry.digest_of(UserId(*u))).collect();
-            bytes += DIGEST_BYTES * (1 + have.len());
-            want.buckets.push((i as u8, have));
-            if bytes >= SYNC_BYTES {
-                bytes = 0;
-                self.mesh.send(from, &PeerMessage::RegistryWant(std::mem::take(&mut want)));
-            }
+        while bytes < SYNC_BYTES
+            && self.mesh.sync_left > 0
+            && let Some(i) = differing.pop_front()
+        {
+            let users = &self.registry.buckets()[usize::from(i)].users;
+            let have: Vec<u64> = users.iter().map(|u| self.registry.digest_of(UserId(*u))).collect();
+            let more = DIGEST_BYTES * (1 + have.len());
+            bytes += more;
+            self.mesh.sync_left = self.mesh.sync_left.saturating_sub(more);
+            want.buckets.push((i, have));
         }
-        want.last = true;
-        self.mesh.send(from, &PeerMessage::RegistryWant(want));
+        want.last = differing.is_empty();
+        if !want.last {
+            sync.differing = Some(differing);
+        }
+        if want.last || bytes > 0 {
+            self.mesh.send(peer_id, &PeerMessage::RegistryWant(want));
+        }
     }
 
     pub(super) fn on_want(&mut self, from: PeerId, want: Want) {
@@ -120,13 +139,16 @@ impl Node {
         sync.is_all = want.last;
     }
 
-    /// Makes the next registrations ready that a peer is to be sent, one frame of them.
+    /// Makes the next registrations ready that a peer is to be sent, one frame of them, and the next question.
     pub(super) fn fill_sync(&mut self, peer_id: PeerId) {
         let Some(peer) = self.mesh.peers.get_mut(peer_id.0 as usize) else { return };
         let Some(mut sync) = peer.sync.take() else { return };
+        self.fill_want(peer_id, &mut sync);
         let mut records: Vec<Registration> = Vec::new();
         let mut bytes = 0;
-        while let Some((bucket, have)) = sync.wants.front().filter(|_| bytes < SYNC_BYTES) {
+        while let Some((bucket, have)) =
+            sync.wants.front().filter(|_| bytes < SYNC_BYTES && self.mesh.sync_left > 0)
+        {
             let users = &self.registry.buckets()[usize::from(*bucket)].users;
             let Some(user) = users.get(sync.at).map(|user| UserId(*user)) else {
                 sync.wants.pop_front();
@@ -134,22 +156,34 @@ impl Node {
                 continue;
             };
             sync.at += 1;
+            let mut cost = DIGEST_BYTES;
             if have.binary_search(&self.registry.digest_of(user)).is_err() {
                 let record = self.registration_of(user);
-                bytes += RECORD_BYTES + record.name.len();
+                cost = RECORD_BYTES + record.name.len();
+                bytes += cost;
                 records.push(record);
             }
+            self.mesh.sync_left = self.mesh.sync_left.saturating_sub(cost);
         }
-        let last = sync.wants.is_empty() && sync.is_all;
+        let last = sync.wants.is_empty() && std::mem::take(&mut sync.is_all);
         if !records.is_empty() || last {
             self.mesh.send(peer_id, &PeerMessage::RegistrySync(Sync { records, last }));
         }
-        let Some(peer) = self.mesh.peers.get_mut(peer_id.0 as usize) else { return };
-        if last {
+        if last && let Some(peer) = self.mesh.get_mut(peer_id) {
             peer.names_told = true;
             self.tell_rest(peer_id);
-        } else {
+        }
+        let is_done = sync.wants.is_empty() && sync.differing.is_none() && !sync.is_all;
+        if !is_done && let Some(peer) = self.mesh.peers.get_mut(peer_id.0 as usize) {
             peer.sync = Some(sync);
+        }
+    }
+
+    /// A turn begins: as much again is made ready.
+    pub(super) fn sync_more(&mut self) {
+        if self.mesh.sync_left < TURN_SYNC_BYTES {
+            self.mesh.sync_left = TURN_SYNC_BYTES;
+            self.mesh.wake();
         }
     }
 
@@ -177,3 +211,6 @@ impl Node {
 fn summary(bucket: &Bucket) -> (u32, u64) {
     (bucket.users.len() as u32, bucket.sum)
 }
+
+#[cfg(test)]
+mod tests;

@@ -201,7 +201,7 @@ impl Node {
         }
         log::debug!("link {link_id}: a session of {:?} ends", self.registry.user(user).name);
         self.touch(user);
-        let known = self.registry.user_mut(user).names.as_mut();
+        let known = self.registry.names.get_mut(&user);
         let Some(rec) = known.and_then(|names| names.on_link(link_id)) else { return };
         rec.since = now;
         let generation = rec.generation;
@@ -226,7 +226,7 @@ impl Node {
             let names = self.known_mut(user);
             names.recs.retain(|rec| rec.generation != generation || rec.state != State::Ended);
             if names.is_empty() {
-                self.registry.user_mut(user).names = None;
+                self.registry.names.remove(&user);
                 return;
             }
         }

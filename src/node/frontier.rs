@@ -63,7 +63,7 @@ impl Node {
             let Some(link) = self.links.get(slot).filter(|link| link.is_session()) else { continue };
             let Who::User(user) = link.who else { continue };
             let link_id = super::link::id(slot, link);
-            let known = self.registry.user_mut(user).names.as_mut();
+            let known = self.registry.names.get_mut(&user);
             let rec = known.and_then(|names| names.on_link(link_id));
             let Some(here) = rec.and_then(|rec| rec.here.as_ref()) else { continue };
             if here.confirmed < upto || here.spans.is_some() {
@@ -139,7 +139,7 @@ impl Node {
         let link = self.links.get(slot)?;
         let Who::User(user) = link.who else { return None };
         let link_id = super::link::id(slot, link);
-        let rec = self.registry.user_mut(user).names.as_mut()?.on_link(link_id)?;
+        let rec = self.registry.names.get_mut(&user)?.on_link(link_id)?;
         Some((user, rec))
     }
 
@@ -155,7 +155,7 @@ impl Node {
             here.named = Some(here.confirmed);
             let (generation, at, start) = (rec.generation, here.confirmed, here.start.clone());
             let position = self.relay.position(at).max(&start).changes_from(&confirmed);
-            let name = self.registry.user(user).name.clone();
+            let name: Box<str> = self.registry.user(user).name.as_str().into();
             news.push((name.clone(), generation, moved.then(|| position.clone())));
             all.push((name, generation, Some(position)));
             self.touch(user);

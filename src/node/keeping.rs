@@ -28,6 +28,7 @@ use crate::wire::registration::{Registration, Verdict};
 pub(super) struct Keeping {
     /// There is a disk.
     pub on: bool,
+    /// The last are the next to be written, so that nobody waits for what a newcomer has to learn.
     names: Vec<UserId>,
     sessions: Vec<UserId>,
     homes: bool,
@@ -36,7 +37,8 @@ pub(super) struct Keeping {
     gone: Vec<Box<str>>,
     /// Own claims whose rows are to be written.
     claims: Vec<Registration>,
-    awaited: Vec<Awaited>,
+    /// Each with how many stale names must be left at most for it to be on its way.
+    awaited: Vec<(usize, Awaited)>,
     in_work: Option<InWork>,
     tickets: u64,
     /// The last commit failed: not before then the next.
@@ -51,7 +53,7 @@ pub(super) enum Awaited {
     /// The client of our own claim.
     Claim(Box<str>, Generation),
     /// The peer whose commit it is.
-    Peer(PeerId, Box<str>, Generation),
+    Peer(PeerId, UserId, Generation),
 }
 
 #[derive(Debug)]
@@ -102,19 +104,30 @@ impl Node {
         self.begin_frontier();
     }
 
-    /// The rows on disk. Returns how many are not understood.
+    /// A row of [`Table::Names`] on disk. They come one by one, for there may be millions. False if it is not
+    /// understood.
+    pub fn restore_name(&mut self, now: Time, value: &[u8]) -> bool {
+        self.now = now;
+        match serde_json::from_slice::<KeptName>(value) {
+            Ok(kept) if kept.is_claim => self.restore_claim(kept.registration),
+            Ok(kept) => drop(self.merge_registration(&kept.registration)),
+            Err(_) => return false,
+        }
+        true
+    }
+
+    /// All names that were restored are not to be believed: the rows turned out to be damaged.
+    pub fn forget_names(&mut self) {
+        self.registry.clear();
+        self.keeping.names.clear();
+        self.counters.registrations_learnt = 0;
+    }
+
+    /// The other rows on disk, when all names are restored. Returns how many are not understood.
     pub fn restore_rows(&mut self, now: Time, rows: &[Row]) -> usize {
         self.now = now;
         let of = |table: Table| rows.iter().filter(move |row| row.0 == table);
-        let (mut bad, mut claims) = (0, Vec::new());
-        for (_, _, value) in of(Table::Names) {
-            match serde_json::from_slice::<KeptName>(value.as_deref().unwrap_or_default()) {
-                Ok(kept) if kept.is_claim => claims.push(kept.registration),
-                Ok(kept) => drop(self.merge_registration(&kept.registration)),
-                Err(_) => bad += 1,
-            }
-        }
-        claims.into_iter().for_each(|claim| self.restore_claim(claim));
+        let mut bad = 0;
         for (_, key, value) in of(Table::Meta) {
             let value = value.as_deref().unwrap_or_default();
             bad += usize::from(!match &**key {
@@ -173,7 +186,7 @@ impl Node {
     fn restore_sessions(&mut self, user: UserId, kept: Kept) {
         let now = self.now;
         let stamp = self.registry.user(user).stamp;
-        let names = self.registry.user_mut(user).names.get_or_insert_default();
+        let names = self.registry.names.entry(user).or_default();
         names.multi |= kept.multi;
         for (entry, named) in kept.entries.into_iter().filter(|(entry, _)| entry.is_of(stamp)) {
             self.mesh.clock.hear(entry.generation.at);
@@ -254,7 +267,7 @@ impl Node {
     /// Has our claim's row written before it is committed.
     pub(super) fn keep_claim(&mut self, claim: &Registration) {
         self.keeping.claims.push(Registration { verifier: None, ..claim.clone() });
-        self.keeping.awaited.push(Awaited::Claim(claim.name.clone(), claim.stamp));
+        self.keeping.awaited.push((usize::MAX, Awaited::Claim(claim.name.clone(), claim.stamp)));
     }
 
     /// The claim came to nothing: what was written is not to be believed.
@@ -266,11 +279,26 @@ impl Node {
     }
 
     /// Tells a peer that its commit is kept, when it is.
-    pub(super) fn stored_when_kept(&mut self, from: PeerId, name: &str, stamp: Generation) {
-        if self.keeping.on {
-            self.keeping.awaited.push(Awaited::Peer(from, name.into(), stamp));
-        } else {
-            self.reply(&[from], name, stamp, Verdict::Stored, None);
+    pub(super) fn stored_when_kept(&mut self, from: PeerId, user: UserId, stamp: Generation) {
+        if !self.keeping.on {
+            return self.stored(from, user, stamp);
+        }
+        self.take_changed();
+        let names = &mut self.keeping.names;
+        if names.last() != Some(&user) {
+            names.push(user);
+        }
+        self.keeping.awaited.push((names.len() - 1, Awaited::Peer(from, user, stamp)));
+    }
+
+    fn stored(&mut self, to: PeerId, user: UserId, stamp: Generation) {
+        let name = self.registry.user(user).name.clone();
+        self.reply(&[to], &name, stamp, Verdict::Stored, None);
+    }
+
+    fn take_changed(&mut self) {
+        if let Some(changed) = self.registry.changed.as_mut() {
+            self.keeping.names.append(changed);
         }
     }
 
@@ -282,9 +310,7 @@ impl Node {
         if self.keeping.retry_at.is_some_and(|at| self.now < at) {
             return None;
         }
-        if let Some(changed) = self.registry.changed.as_mut() {
-            self.keeping.names.append(changed);
-        }
+        self.take_changed();
         let mut rows: Vec<Row> = Vec::new();
         let gone = std::mem::take(&mut self.keeping.gone);
         for name in &gone {
@@ -317,10 +343,9 @@ impl Node {
             rows.push((Table::Meta, ADDRESSES.into(), json(&self.addresses())));
         }
         // Who waits for a row that did not fit waits for the next commit.
-        let awaited = match self.keeping.names.is_empty() {
-            true => std::mem::take(&mut self.keeping.awaited),
-            false => Vec::new(),
-        };
+        let left = self.keeping.names.len();
+        let awaited = self.keeping.awaited.extract_if(.., |(most, _)| *most >= left);
+        let awaited: Vec<Awaited> = awaited.map(|(_, awaited)| awaited).collect();
         if rows.is_empty() && awaited.is_empty() {
             return None;
         }
@@ -364,9 +389,7 @@ impl Node {
         for awaited in done.awaited {
             match awaited {
                 Awaited::Claim(name, stamp) => self.claim_kept(&name, stamp, good),
-                Awaited::Peer(from, name, stamp) if good => {
-                    self.reply(&[from], &name, stamp, Verdict::Stored, None);
-                }
+                Awaited::Peer(from, user, stamp) if good => self.stored(from, user, stamp),
                 Awaited::Peer(..) => {}
             }
         }

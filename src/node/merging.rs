@@ -18,16 +18,17 @@ use crate::wire::registration::{Registration, Sync};
 impl Node {
     /// A name's registration as other servers are told it.
     pub(super) fn registration_of(&self, user: UserId) -> Registration {
+        let lost = self.registry.lost(user).to_vec();
         let user = self.registry.user(user);
         let Record { salt, digest, kib, passes } = user.record;
         Registration {
-            name: user.name.clone(),
+            name: user.name.as_str().into(),
             stamp: user.stamp,
             salt,
             digest,
             kib,
             passes,
-            lost: user.lost.to_vec(),
+            lost,
             verifier: user.verifier.map(|verifier| verifier.bytes()),
         }
     }
@@ -70,7 +71,7 @@ impl Node {
     }
 
     fn learn_lost(&mut self, user: UserId, lost: &[Generation]) {
-        if lost.iter().any(|stamp| !self.registry.user(user).lost.contains(stamp)) {
+        if lost.iter().any(|stamp| !self.registry.lost(user).contains(stamp)) {
             self.registry.replace(user, None, lost.to_vec());
         }
     }
@@ -132,7 +133,7 @@ impl Node {
             self.tell_session(user, generation, Vec::new());
         }
         self.touch(user);
-        self.registry.user_mut(user).names = None;
+        self.registry.names.remove(&user);
     }
 }
 
@@ -254,7 +255,7 @@ mod tests {
                 if abc.registry.user(user).stamp == one.stamp {
                     prop_assert_eq!(abc.registration_of(user).verifier, one.verifier);
                 }
-                prop_assert!(abc.registry.user(user).lost.len() <= crate::base::limits::LOSERS_MAX);
+                prop_assert!(abc.registry.lost(user).len() <= crate::base::limits::LOSERS_MAX);
             }
         }
 

@@ -17,7 +17,7 @@ use super::traffic::{Kind, Traffic};
 use super::{Action, Node, Timer};
 use crate::base::hlc::Clock;
 use crate::base::id::{LinkId, ServerId, StreamId};
-use crate::base::limits::{HEARTBEAT, SERVERS_MAX, SILENCE, SUSPECT};
+use crate::base::limits::{HEARTBEAT, SERVERS_MAX, SILENCE, SUSPECT, TURN_SYNC_BYTES};
 use crate::base::time::Time;
 use crate::wire::frame::{self, Frame};
 use crate::wire::line::Flow;
@@ -46,6 +46,8 @@ pub(super) struct Mesh {
     pub digests: Digests,
     /// What was sent.
     pub sent: Traffic,
+    /// Bytes of what registries lack that are still made ready in this turn.
+    pub sync_left: usize,
 }
 
 impl Mesh {
@@ -58,6 +60,7 @@ impl Mesh {
             beating: false,
             digests: Digests::default(),
             sent: Traffic::default(),
+            sync_left: TURN_SYNC_BYTES,
         }
     }
 

@@ -150,7 +150,7 @@ impl Node {
             now: Time::START,
             links: Slab::new(),
             generation: 0,
-            registry: Registry::new(seed, &seeds.verifiers, limits.names),
+            registry: Registry::new(&seeds.verifiers, limits.names),
             guesses: Guesses::new(seed, limits.failed_logins),
             hashes: HashQueue::new(2 * limits.hash_threads),
             timers: Timers::default(),
@@ -311,7 +311,8 @@ impl Node {
 
     /// How long from `now` the node can wait for input; none for ever.
     pub fn timeout(&self, now: Time) -> Option<Duration> {
-        if self.delivery.is_pending() || self.relay.more || !self.actions.is_empty() {
+        let is_syncing = self.mesh.sync_left == 0;
+        if self.delivery.is_pending() || self.relay.more || is_syncing || !self.actions.is_empty() {
             return Some(Duration::ZERO);
         }
         self.timers.next().map(|at| at.since(now))

@@ -192,7 +192,13 @@ impl Names {
     pub fn put(&mut self, rec: Rec) {
         match self.find_mut(rec.generation) {
             Some(old) => *old = rec,
-            None => self.recs.push(rec),
+            None => {
+                // Nearly all have one, and room for four is half a kilobyte.
+                if self.recs.is_empty() {
+                    self.recs.reserve_exact(1);
+                }
+                self.recs.push(rec);
+            }
         }
         self.bound();
     }

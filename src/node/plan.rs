@@ -55,7 +55,7 @@ impl Node {
         let (now, away) = (self.now, self.limits.away);
         let (mesh, home) = (&self.mesh, self.relay.own());
         let gone = |stream: StreamId| stream != home && mesh.by_stream(stream).is_none();
-        let names = self.registry.user_mut(user).names.get_or_insert_default();
+        let names = self.registry.names.entry(user).or_default();
         let expired = names.expire(now, away, gone);
         self.counters.mailboxes_expired += expired;
         let mut all = std::mem::take(&mut claim.found);

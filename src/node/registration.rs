@@ -189,7 +189,7 @@ impl Node {
         if self.contests.names.is_empty() {
             return;
         }
-        let name = self.registry.user(user).name.clone();
+        let name = Box::<str>::from(self.registry.user(user).name.as_str());
         let Some(mut contest) = self.contests.names.remove(&name) else { return };
         let winner = self.registry.user(user).stamp;
         for other in contest.others {
@@ -219,7 +219,7 @@ impl Node {
             Announcement::Commit(record) => {
                 let user = self.merge_registration(&record);
                 if self.registry.user(user).stamp == record.stamp {
-                    self.stored_when_kept(from, &record.name, record.stamp);
+                    self.stored_when_kept(from, user, record.stamp);
                 } else {
                     let ours = Some(self.registration_of(user));
                     self.reply(&[from], &record.name, record.stamp, Verdict::Denied, ours);

@@ -4,8 +4,10 @@
 //! has a *verifier*, a keyed digest of name and secret that takes no time and is kept in memory only: it
 //! serves re-logins and every ACTIVITY_MESSAGE, and no secret is ever kept.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher};
 
+use compact_str::CompactString;
 use hashbrown::HashTable;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -68,23 +70,20 @@ impl Verifier {
     }
 }
 
-/// One registered name.
+/// One registered name. What few names have is beside it in the [`Registry`].
 #[derive(Debug)]
 pub(super) struct User {
-    pub name: Box<str>,
+    /// In place up to 24 bytes, which nearly all have.
+    pub name: CompactString,
     pub record: Record,
     /// Its registration's; of two the lower wins.
     pub stamp: Generation,
-    /// Registrations of the name that lost, the lowest first; at most [`LOSERS_MAX`].
-    pub lost: Box<[Generation]>,
     /// The fast check of this registration's secret, while it is known.
     pub verifier: Option<Verifier>,
     /// When the last session ended; means something while there is none.
     pub idle_since: Time,
     /// The newest session's slot, or `NO_SLOT`; the others hang on it as a list.
     pub newest: u32,
-    /// What is known of its sessions, here and elsewhere: who is in, and what each is owed.
-    pub names: Option<Box<Names>>,
     /// What is kept of its sessions is stale.
     pub sessions_stale: bool,
     /// Its away deadline is set: at most one a name, however often it comes and goes.
@@ -93,59 +92,75 @@ pub(super) struct User {
     pub verifier_set: bool,
 }
 
-const _: () = assert!(size_of::<User>() <= 152, "docs/design.md says what a name costs");
+// With 4 to 8 in its bucket and 6 to 12 in the table a name is below 160.
+const _: () = assert!(size_of::<User>() <= 136, "docs/design.md says what a name costs");
 
 /// No link.
 pub(super) const NO_SLOT: u32 = u32::MAX;
 
 /// All names. They are never removed, so a [`UserId`] stays good.
+///
+/// It grows by a page, or by a bucket's table, so that no turn moves all names.
 pub(super) struct Registry {
-    users: Vec<User>,
-    index: HashTable<u32>,
-    seed: Seed,
+    /// All are full but the last.
+    pages: Vec<Vec<User>>,
+    /// What is known of a name's sessions, here and elsewhere: who is in, and what each is owed.
+    pub names: BTreeMap<UserId, Names>,
+    /// Registrations of a name that lost, the lowest first; at most [`LOSERS_MAX`].
+    lost: BTreeMap<UserId, Box<[Generation]>>,
+    buckets: Vec<Bucket>,
+    /// The hash by which names fall into buckets: all servers of a network have it in common, nobody else.
+    common: Seed,
     mac: Hmac<Sha256>,
     names_max: usize,
-    /// The names again, by a hash that all servers of a network have in common.
-    buckets: Vec<Bucket>,
-    common: Seed,
     /// Names that were added or changed, if anybody wants to know.
     pub changed: Option<Vec<UserId>>,
 }
 
+/// Names that are made room for at once: half a megabyte.
+const PAGE: usize = 4096;
 /// How many buckets of names are compared with other servers'.
 pub(super) const BUCKETS: usize = 256;
 
 /// Some of the names.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bucket {
+    /// In the order in which they came.
     pub users: Vec<u32>,
+    /// The same by name.
+    index: HashTable<u32>,
     /// The sum of their digests.
     pub sum: u64,
 }
 
 impl Registry {
     /// An empty registry whose verifiers are made with `key`.
-    pub fn new(seed: Seed, key: &[u8; 32], names_max: usize) -> Registry {
+    pub fn new(key: &[u8; 32], names_max: usize) -> Registry {
         let mac: Hmac<Sha256> = Hmac::new_from_slice(key).expect("HMAC takes keys of any length");
         // No verifier is made of bytes without a zero among them.
         let common = mac.clone().chain_update(b"buckets").finalize().into_bytes();
         let word = |from: usize| u64::from_le_bytes(std::array::from_fn(|i| common[from + i]));
-        let common = Seed(word(0), word(8));
-        let buckets = vec![Bucket::default(); BUCKETS];
         Registry {
-            users: Vec::new(),
-            index: HashTable::new(),
-            seed,
+            pages: Vec::new(),
+            names: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            buckets: vec![Bucket::default(); BUCKETS],
+            common: Seed(word(0), word(8)),
             mac,
             names_max,
-            buckets,
-            common,
             changed: None,
         }
     }
 
+    /// Forgets all names, before anybody has a [`UserId`].
+    pub fn clear(&mut self) {
+        self.pages.clear();
+        self.lost.clear();
+        self.buckets.fill(Bucket::default());
+    }
+
     pub fn len(&self) -> usize {
-        self.users.len()
+        self.pages.last().map_or(0, |last| (self.pages.len() - 1) * PAGE + last.len())
     }
 
     pub fn set_names_max(&mut self, names_max: usize) {
@@ -154,61 +169,71 @@ impl Registry {
 
     /// No more names may be registered here. Those of other servers are still learnt.
     pub fn is_full(&self) -> bool {
-        self.users.len() >= self.names_max.min(NO_SLOT as usize)
+        self.len() >= self.names_max.min(NO_SLOT as usize)
     }
 
     pub fn find(&self, name: &str) -> Option<UserId> {
-        let same = |i: &u32| &*self.users[*i as usize].name == name;
-        self.index.find(self.hash(name), same).copied().map(UserId)
+        let same = |i: &u32| self.user(UserId(*i)).name == name;
+        let hash = hash(self.common, name);
+        self.buckets[bucket_of(hash)].index.find(place_of(hash), same).copied().map(UserId)
     }
 
     /// Adds a name that is not there yet.
     pub fn add(&mut self, now: Time, name: &str, record: Record, stamp: Generation) -> UserId {
         debug_assert!(self.find(name).is_none());
-        let id = self.users.len() as u32;
-        self.users.push(User {
+        let id = UserId(self.len() as u32);
+        if self.pages.last().is_none_or(|page| page.len() == PAGE) {
+            self.pages.push(Vec::with_capacity(PAGE));
+        }
+        self.pages.last_mut().expect("one was added").push(User {
             name: name.into(),
             record,
             stamp,
-            lost: Box::default(),
             verifier: None,
             idle_since: now,
             newest: NO_SLOT,
-            names: None,
             sessions_stale: false,
             away_set: false,
             verifier_set: false,
         });
-        let (users, seed) = (&self.users, self.seed);
-        let rehash = |i: &u32| hash(seed, &users[*i as usize].name);
-        self.index.insert_unique(hash(seed, name), id, rehash);
-        let digest = self.digest_of(UserId(id));
-        let bucket = self.bucket_of(name);
-        self.buckets[bucket].users.push(id);
-        self.buckets[bucket].sum = self.buckets[bucket].sum.wrapping_add(digest);
-        self.changed.iter_mut().for_each(|changed| changed.push(UserId(id)));
-        UserId(id)
+        let (digest, hash_of_it, common) = (self.digest_of(id), hash(self.common, name), self.common);
+        let Registry { pages, buckets, .. } = self;
+        let bucket = &mut buckets[bucket_of(hash_of_it)];
+        let rehash = |i: &u32| place_of(hash(common, &pages[*i as usize / PAGE][*i as usize % PAGE].name));
+        bucket.index.insert_unique(place_of(hash_of_it), id.0, rehash);
+        bucket.users.push(id.0);
+        bucket.sum = bucket.sum.wrapping_add(digest);
+        self.changed.iter_mut().for_each(|changed| changed.push(id));
+        id
     }
 
     /// Gives a name another registration, which wins against the one it had, or only other losers.
     pub fn replace(&mut self, id: UserId, record: Option<(Record, Generation)>, mut lost: Vec<Generation>) {
         let before = self.digest_of(id);
-        let user = &mut self.users[id.0 as usize];
+        let known = self.lost.remove(&id).unwrap_or_default();
+        lost.extend(&known);
+        let user = self.user_mut(id);
         if let Some((record, stamp)) = record {
             lost.push(user.stamp);
             (user.record, user.stamp, user.verifier) = (record, stamp, None);
         }
-        lost.extend(&user.lost);
         lost.retain(|stamp| *stamp != user.stamp);
         lost.sort_unstable();
         lost.dedup();
         lost.truncate(LOSERS_MAX);
-        user.lost = lost.into();
-        let bucket = self.bucket_of(&self.users[id.0 as usize].name);
+        if !lost.is_empty() {
+            self.lost.insert(id, lost.into());
+        }
         let after = self.digest_of(id);
+        let bucket = bucket_of(hash(self.common, &self.user(id).name));
         let sum = &mut self.buckets[bucket].sum;
         *sum = sum.wrapping_sub(before).wrapping_add(after);
         self.changed.iter_mut().for_each(|changed| changed.push(id));
+    }
+
+    /// Registrations of this name that lost, the lowest first.
+    pub fn lost(&self, id: UserId) -> &[Generation] {
+        self.lost.get(&id).map_or(&[], |lost| lost)
     }
 
     /// What this name adds to its bucket's digest.
@@ -216,15 +241,11 @@ impl Registry {
         let user = self.user(id);
         let mut hasher = self.common.build_hasher();
         hasher.write(user.name.as_bytes());
-        for stamp in [user.stamp].iter().chain(&user.lost) {
+        for stamp in [user.stamp].iter().chain(self.lost(id)) {
             hasher.write(&stamp.at.0.to_le_bytes());
             hasher.write(&stamp.by.0);
         }
         hasher.finish()
-    }
-
-    fn bucket_of(&self, name: &str) -> usize {
-        hash(self.common, name) as usize % BUCKETS
     }
 
     pub fn buckets(&self) -> &[Bucket] {
@@ -237,11 +258,11 @@ impl Registry {
     }
 
     pub fn user(&self, id: UserId) -> &User {
-        &self.users[id.0 as usize]
+        &self.pages[id.0 as usize / PAGE][id.0 as usize % PAGE]
     }
 
     pub fn user_mut(&mut self, id: UserId) -> &mut User {
-        &mut self.users[id.0 as usize]
+        &mut self.pages[id.0 as usize / PAGE][id.0 as usize % PAGE]
     }
 
     /// The verifier that `name` with `secret` has, whether it is registered or not.
@@ -255,10 +276,15 @@ impl Registry {
         short.copy_from_slice(&digest[..16]);
         Verifier(short)
     }
+}
 
-    fn hash(&self, name: &str) -> u64 {
-        hash(self.seed, name)
-    }
+fn bucket_of(hash: u64) -> usize {
+    hash as usize % BUCKETS
+}
+
+/// For a bucket's table, which looks at the first and the last bits: all its names have the last in common.
+fn place_of(hash: u64) -> u64 {
+    hash.rotate_right(32)
 }
 
 fn hash(seed: Seed, name: &str) -> u64 {
@@ -275,16 +301,18 @@ mod tests {
 
     #[test]
     fn names_are_found_and_verifiers_tell_pairs_apart() {
-        let mut registry = Registry::new(Seed::new(1, 2), &[7; 32], 1000);
+        let mut registry = Registry::new(&[7; 32], 5000);
         let record = Record { salt: [0; 16], digest: [0; 32], kib: 8, passes: 1 };
-        for i in 0..1000 {
+        // More than a page of them, so that a second one begins.
+        for i in 0..5000 {
             let name = format!("user{i}");
             let stamp = Generation { at: Hlc(u64::from(i)), by: ServerId([1; 16]) };
             assert_eq!(registry.add(Time::START, &name, record.clone(), stamp), UserId(i));
         }
         assert!(registry.is_full());
         assert_eq!(registry.find("user77"), Some(UserId(77)));
-        assert_eq!(registry.find("user1000"), None);
+        assert_eq!((registry.find("user4999"), registry.find("user5000")), (Some(UserId(4999)), None));
+        assert_eq!(registry.buckets().iter().map(|bucket| bucket.users.len()).sum::<usize>(), 5000);
         let known = registry.verifier("user5", "s");
         assert!(known.matches(&registry.verifier("user5", "s")));
         assert!(!known.matches(&registry.verifier("user5", "S")));

@@ -1,6 +1,6 @@
 //! What servers keep of each other's sessions, so that any of them can go on where one broke.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::answering::{Answering, Errand};
 use super::claims::Claiming;
@@ -58,12 +58,12 @@ impl Rec {
 
 impl Node {
     pub(super) fn known(&self, user: UserId) -> Option<&Names> {
-        self.registry.user(user).names.as_deref()
+        self.registry.names.get(&user)
     }
 
     pub(super) fn known_mut(&mut self, user: UserId) -> &mut Names {
         self.touch(user);
-        self.registry.user_mut(user).names.get_or_insert_default()
+        self.registry.names.entry(user).or_default()
     }
 
     /// The name as it stands in broadcast lines, as a key.
@@ -96,7 +96,7 @@ impl Node {
         let (vector, lowered) = rec.confirmed(&self.relay, home, lives);
         let unconfirmed = rec.is_session() && rec.here.as_ref().is_some_and(|here| here.spans.is_some());
         Entry {
-            name: self.registry.user(user).name.clone(),
+            name: self.registry.user(user).name.as_str().into(),
             generation: rec.generation,
             home: rec.home,
             state: rec.state,
@@ -272,20 +272,13 @@ impl Node {
         }
     }
 
-    /// Tells a new peer what is known of sessions, but for those of other servers that are linked, which tell it
-    /// themselves: else each server would tell it all sessions of the network. What is kept here of the peer's own
-    /// it is told, as it may know better.
+    /// Tells a new peer all that is known of sessions.
     pub(super) fn tell_sessions(&mut self, to: PeerId) {
         let mut table = Table::default();
-        let others = self.mesh.linked().filter(|(id, _)| *id != to).filter_map(|(_, peer)| peer.stream);
-        let others: BTreeSet<StreamId> = others.collect();
-        for i in 0..self.registry.len() as u32 {
-            let user = UserId(i);
-            let Some(names) = self.known(user).filter(|names| !names.is_empty()) else { continue };
-            let name = &self.registry.user(user).name;
-            table.taken.extend(names.taken.iter().map(|(g, by, _)| (name.clone(), *g, *by)));
-            let told = names.recs.iter().filter(|rec| !others.contains(&rec.home));
-            table.entries.extend(told.map(|rec| self.entry(user, names.multi, rec)));
+        for (user, names) in &self.registry.names {
+            let name = self.registry.user(*user).name.as_str();
+            table.taken.extend(names.taken.iter().map(|(g, by, _)| (name.into(), *g, *by)));
+            table.entries.extend(names.recs.iter().map(|rec| self.entry(*user, names.multi, rec)));
             if table.entries.len() + table.taken.len() >= TABLE_ENTRIES {
                 self.mesh.send(to, &PeerMessage::SessionTable(std::mem::take(&mut table)));
             }
@@ -296,17 +289,16 @@ impl Node {
     /// A server is gone: its sessions count as broken from now on.
     pub(super) fn home_down(&mut self, home: StreamId) {
         let now = self.now;
-        for i in 0..self.registry.len() as u32 {
-            let Some(names) = self.registry.user_mut(UserId(i)).names.as_mut() else { continue };
-            let mut any = false;
+        let mut broken = Vec::new();
+        for (user, names) in &mut self.registry.names {
             for rec in names.recs.iter_mut().filter(|rec| rec.home == home && rec.state == State::Live) {
                 rec.since = now;
-                any = true;
+                broken.push(*user);
             }
-            if any {
-                self.touch(UserId(i));
-                self.arm_away(UserId(i));
-            }
+        }
+        for user in broken {
+            self.touch(user);
+            self.arm_away(user);
         }
     }
 
@@ -331,15 +323,14 @@ impl Node {
     /// What `user` was owed may have grown too old.
     pub(super) fn on_away(&mut self, user: UserId) {
         let (now, away) = (self.now, self.limits.away);
-        let entry = self.registry.user_mut(user);
-        entry.away_set = false;
-        let Some(names) = entry.names.as_mut() else { return };
+        self.registry.user_mut(user).away_set = false;
+        let Some(names) = self.registry.names.get_mut(&user) else { return };
         let (mesh, own) = (&self.mesh, self.relay.own());
         let gone = |home: StreamId| home != own && mesh.by_stream(home).is_none();
         let expired = names.expire(now, away, gone);
         let next = names.next_expiry(away, gone);
         if names.is_empty() {
-            entry.names = None;
+            self.registry.names.remove(&user);
         }
         self.counters.mailboxes_expired += expired;
         self.touch(user);

@@ -161,6 +161,7 @@ impl Node {
         self.delivery.lags.flushed(self.now);
         self.delivery.start_turn();
         self.take_more();
+        self.sync_more();
         while let Some(timer) = self.timers.expired(self.now) {
             match timer {
                 Timer::Login(link) => self.on_no_login(link),

@@ -10,7 +10,7 @@ use mio::Waker;
 
 use super::{Server, wall};
 use crate::base::limits::{JOURNAL_EXPIRY, JOURNAL_RETRY};
-use crate::base::row::Row;
+use crate::base::row::{Row, Table};
 use crate::base::time::Time;
 use crate::node::{Input, Node};
 use crate::store::{Answer, Chunk, Contents, Found, Fsync, Request, Retention, Store};
@@ -46,7 +46,10 @@ pub(super) struct Disk {
 /// What comes from the disk at the start.
 struct Restoring<'a> {
     node: &'a mut Node,
+    /// All but names.
     rows: Vec<Row>,
+    /// Names that are not understood.
+    bad: usize,
     has_lines: bool,
     lines: u64,
 }
@@ -54,8 +57,15 @@ struct Restoring<'a> {
 impl Restoring<'_> {
     fn take(&mut self, found: Found<'_>) {
         match found {
+            Found::Row { table: Table::Names, value, .. } => {
+                self.bad += usize::from(!self.node.restore_name(Time::START, value));
+            }
             Found::Row { table, key, value } => self.rows.push((table, key.into(), Some(value.into()))),
-            Found::ForgetRows => self.rows.clear(),
+            Found::ForgetRows => {
+                self.rows.clear();
+                self.bad = 0;
+                self.node.forget_names();
+            }
             Found::Line(line) => {
                 if !std::mem::replace(&mut self.has_lines, true) {
                     self.node.restore_feed(line.offset);
@@ -71,7 +81,7 @@ impl Restoring<'_> {
 impl Disk {
     /// Opens the store and gives the node all that is in it.
     pub fn open(keep: &Keep, node: &mut Node, waker: Arc<Waker>) -> io::Result<Disk> {
-        let mut restoring = Restoring { node, rows: Vec::new(), has_lines: false, lines: 0 };
+        let mut restoring = Restoring { node, rows: Vec::new(), bad: 0, has_lines: false, lines: 0 };
         let wake = move || {
             // It fails only when the loop is gone.
             let _ = waker.wake();
@@ -80,7 +90,7 @@ impl Disk {
         let opened =
             Store::open(&keep.folder, keep.retention, wall(), wake, &mut |found| restoring.take(found));
         let (store, Contents { journal, damaged_records }) = opened?;
-        let Restoring { node, rows, has_lines, lines } = restoring;
+        let Restoring { node, rows, bad, has_lines, lines } = restoring;
         if !has_lines {
             node.restore_feed(journal.tail);
         }
@@ -93,7 +103,7 @@ impl Disk {
                 path.display()
             );
         }
-        let bad = node.restore_rows(Time::START, &rows);
+        let bad = bad + node.restore_rows(Time::START, &rows);
         if bad > 0 {
             log::warn!("{bad} rows on disk are not understood, and left out");
         }

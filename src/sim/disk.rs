@@ -197,23 +197,26 @@ impl Cluster {
         if disk.lines.is_empty() {
             node.restore_feed(disk.tail);
         }
-        let rows: Vec<Row> = disk
-            .rows
-            .iter()
-            .map(|((table, key), value)| (*table, key.clone(), Some(value.clone())))
-            .collect();
-        let (n, has_rows) = (disk.lines.len(), !rows.is_empty());
+        let mut bad = 0;
+        let mut rows: Vec<Row> = Vec::new();
+        for ((table, key), value) in &disk.rows {
+            match table {
+                Table::Names => bad += usize::from(!node.restore_name(now, value)),
+                _ => rows.push((*table, key.clone(), Some(value.clone()))),
+            }
+        }
+        let (n, n_rows) = (disk.lines.len(), disk.rows.len());
         self.ledger.heard_before(now, boot, &disk.ever);
         self.ledger.boots[boot].names = disk.names().collect();
-        let bad = node.restore_rows(now, &rows);
+        bad += node.restore_rows(now, &rows);
         node.keep(now, disk.head());
         if n > 0 {
             self.judge.mark("a server read its journal");
         }
-        if has_rows {
+        if n_rows > 0 {
             self.judge.mark("a server read its rows");
         }
-        self.tell(|| format!("server {h} finds {n} lines and {} rows", rows.len()));
+        self.tell(|| format!("server {h} finds {n} lines and {n_rows} rows"));
         if bad > 0 {
             self.violate("a server understands what it wrote", format!("server {h}: {bad} rows"));
         }

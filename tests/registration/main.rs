@@ -272,7 +272,8 @@ fn large_registries_become_one_in_two_seconds() {
     }
     let begun = worked();
     net.tell_of(1, 0);
-    net.run(100);
+    // A turn a millisecond, and 400 names a turn.
+    net.run(600);
     let took = worked() - begun;
     assert!(net.agree() && net.node(1).names() == n);
     println!("{n} names to a newcomer: {took:?} of work on both sides");

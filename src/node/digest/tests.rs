@@ -1,0 +1,114 @@
+//! How much of it is done in a turn.
+
+use super::*;
+use crate::base::hlc::Hlc;
+use crate::base::id::{LinkId, ServerId, StreamId};
+use crate::base::limits::Limits;
+use crate::base::time::Time;
+use crate::node::peer::Peer;
+use crate::node::registry::BUCKETS;
+use crate::node::{Input, Seeds};
+use crate::wire::frame::{self, Frame, Frames};
+use crate::wire::line::Flow;
+
+/// More than two turns' of them.
+const NAMES: u32 = 4_000;
+
+/// A node with names, and a peer that takes what it is sent.
+fn node() -> (Node, PeerId) {
+    let mut node = Node::new(Limits { feed_bytes: 1 << 12, ..Limits::default() }, &Seeds::fixed(1));
+    for i in 0..NAMES {
+        let (salt, digest) = ([1; 16], [2; 32]);
+        let stamp = Generation { at: Hlc(u64::from(i)), by: ServerId([1; 16]) };
+        let (lost, verifier) = (Vec::new(), None);
+        let name = format!("user{i}").into();
+        node.merge_registration(&Registration {
+            name,
+            stamp,
+            salt,
+            digest,
+            kib: 8,
+            passes: 1,
+            lost,
+            verifier,
+        });
+    }
+    let link = LinkId { slot: 9, generation: 1 };
+    let mut peer = Peer::new(link, ServerId([9; 16]), true, Time::START);
+    peer.stream = Some(StreamId(9));
+    let id = PeerId(node.mesh.peers.insert(peer) as u32);
+    (node, id)
+}
+
+/// Turns until the peer has all, each with the bytes it brought; and what was said.
+fn turns(node: &mut Node, peer: PeerId) -> (Vec<usize>, Vec<PeerMessage>) {
+    let (mut turns, mut said, mut frames) = (Vec::new(), Vec::new(), Frames::default());
+    while node.mesh.peers[peer.0 as usize].sync.is_some() {
+        node.handle(Time::START, Input::Time);
+        let mut bytes = 0;
+        loop {
+            node.fill_sync(peer);
+            let out = std::mem::take(&mut node.mesh.peers[peer.0 as usize].out);
+            if out.is_empty() {
+                break;
+            }
+            bytes += out.len();
+            let hear = |bytes: &[u8]| {
+                if let Frame::Control(body) = frame::read(bytes).unwrap() {
+                    said.push(serde_json::from_slice(body).unwrap());
+                }
+                Flow::Next
+            };
+            frames.feed(&out, hear).unwrap();
+        }
+        assert!(bytes > 0, "each turn brings something");
+        let is_more = node.timeout(Time::START) == Some(std::time::Duration::ZERO);
+        assert_eq!(is_more, node.mesh.peers[peer.0 as usize].sync.is_some(), "the next turn comes at once");
+        turns.push(bytes);
+    }
+    (turns, said)
+}
+
+#[test]
+fn a_newcomer_gets_all_names_and_no_more_a_turn_than_the_bound() {
+    let (mut node, peer) = node();
+    let buckets = (0..BUCKETS).map(|i| (i as u8, Vec::new())).collect();
+    node.on_want(peer, Want { buckets, last: true });
+    let (turns, said) = turns(&mut node, peer);
+    let records = said.iter().map(|said| match said {
+        PeerMessage::RegistrySync(sync) => (sync.records.len(), sync.last),
+        _ => (0, false),
+    });
+    let (sent, last) = records.fold((0, 0), |(n, lasts), (more, last)| (n + more, lasts + u32::from(last)));
+    assert_eq!((sent, last), (NAMES as usize, 1));
+    assert!(turns.len() > 2 && turns.iter().all(|bytes| *bytes <= TURN_SYNC_BYTES), "{turns:?}");
+}
+
+#[test]
+fn names_that_both_have_are_passed_over_a_turn_at_a_time() {
+    let (mut node, peer) = node();
+    let all = node.registry.buckets().to_vec();
+    let have = |bucket: &Bucket| bucket.users.iter().map(|u| node.registry.digest_of(UserId(*u))).collect();
+    let buckets = all.iter().enumerate().map(|(i, bucket)| (i as u8, have(bucket))).collect();
+    node.on_want(peer, Want { buckets, last: true });
+    node.mesh.sync_left = DIGEST_BYTES * 100;
+    node.fill_sync(peer);
+    assert!(node.mesh.peers[peer.0 as usize].out.is_empty(), "a hundred names were looked at");
+    let (_, said) = turns(&mut node, peer);
+    assert!(matches!(&said[..], [PeerMessage::RegistrySync(sync)] if sync.last && sync.records.is_empty()));
+}
+
+#[test]
+fn a_peer_is_asked_of_every_bucket_that_differs_and_told_when_that_was_all() {
+    let (mut node, peer) = node();
+    let buckets = vec![(1, 0); BUCKETS];
+    node.want_names(peer, &Digest { root: 0, buckets, ask: false });
+    node.mesh.sync_left = 1;
+    let (_, said) = turns(&mut node, peer);
+    let wants = said.iter().map(|said| match said {
+        PeerMessage::RegistryWant(want) => (want.buckets.len(), want.last),
+        _ => (0, false),
+    });
+    let (asked, last) = wants.fold((0, 0), |(n, lasts), (more, last)| (n + more, lasts + u32::from(last)));
+    assert_eq!((asked, last), (BUCKETS, 1));
+}
