@@ -108,7 +108,7 @@ impl Plan {
         let mut told = (0.0, [0.0; 2]);
         let logins = beside(old.port, names, || {
             let server = serve(&folder, port, &format!(" -rh localhost -rp {}", old.port));
-            while metric(server, "registrations_learnt_total") < names as u64 {
+            while metric(&server, "registrations_learnt_total") < names as u64 {
                 thread::sleep(Duration::from_millis(20));
             }
             let cpus = [old.cpu() - cpu, server.cpu()].map(|cpu| cpu.as_secs_f64());

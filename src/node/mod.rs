@@ -1,9 +1,7 @@
 //! Floor 2: the [`Node`], a server's whole mind as one value.
 //!
 //! It touches no socket, clock, thread, file or random source: time and seeds are arguments, work goes out
-//! as [`Action`]s and comes back as [`Input`]s. So whatever it does can be replayed. It cannot fail.
-//!
-//! A shell drives it turn by turn:
+//! as [`Action`]s and comes back as [`Input`]s. So whatever it does can be replayed. It cannot fail. In turns:
 //!
 //! 1. [`Node::handle`] with `Input::Time`: what was due happens.
 //! 2. [`Node::connect`] for each new connection; [`Node::line`] for each line that came, as long as
