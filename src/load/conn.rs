@@ -8,6 +8,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::limits::SLOW_KERNEL_BYTES;
 use crate::client::Client;
+use crate::server::sys::{choose_port_late, number};
 
 /// A client of a run.
 pub struct Conn {
@@ -79,6 +80,7 @@ impl Conn {
         if let SocketAddr::V4(to) = self.address
             && to.ip().is_loopback()
         {
+            choose_port_late(number(&socket));
             socket.bind(&SocketAddr::from((source, 0)).into())?;
         }
         match socket.connect(&self.address.into()) {

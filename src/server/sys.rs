@@ -63,6 +63,18 @@ pub fn is_stalled(fd: RawFd, silence: Duration) -> bool {
     !failed && repeats && u128::from(info.tcpi_last_ack_recv) > silence.as_millis()
 }
 
+/// Lets the socket get its port when it connects, and not when it is bound to an address: then only sockets with the
+/// same destination are in the way. Looking for one that nobody has takes milliseconds when there are 50,000. Where
+/// the system does not know that, it goes on as it did.
+pub fn choose_port_late(fd: RawFd) {
+    let on: libc::c_int = 1;
+    let len = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the kernel reads `len` bytes of `on`; the descriptor is the caller's open socket.
+    unsafe {
+        libc::setsockopt(fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, (&raw const on).cast(), len);
+    }
+}
+
 /// Has a command run in a session of its own: what ends this process's terminal or group does not end it.
 pub fn in_own_session(command: &mut Command) {
     // SAFETY: between fork and exec only setsid is called, which may be; it takes no lock and no memory.
