@@ -8,7 +8,8 @@ use std::time::Duration;
 use activitystreamer::base::id::LinkId;
 use activitystreamer::base::limits::Limits;
 use activitystreamer::base::time::Time;
-use activitystreamer::node::{Action, HashTask, Hashed, Input, Node, Reading, Record, Seeds};
+use activitystreamer::node::{Action, Input, Node, Reading, Seeds};
+use activitystreamer::sim::hash;
 use activitystreamer::wire::frame::Frames;
 use activitystreamer::wire::line::{Lines, Split};
 
@@ -232,15 +233,7 @@ impl Net {
             let now = self.now;
             match action {
                 Action::Hash(job) => {
-                    let mut digest = [0; 32];
-                    digest.iter_mut().zip(job.secret.iter()).for_each(|(to, from)| *to = *from);
-                    let hashed = match job.task {
-                        HashTask::Make { kib, passes } => {
-                            Hashed::Made(Record { salt: [0; 16], digest, kib, passes })
-                        }
-                        HashTask::Verify(record) => Hashed::Verified(record.digest == digest),
-                    };
-                    self.nodes[i].as_mut().unwrap().handle(now, Input::Hashed(job.link, hashed));
+                    self.nodes[i].as_mut().unwrap().handle(now, Input::Hashed(job.link, hash(&job)));
                 }
                 Action::Settle { session, errand } => {
                     self.read(i, session);

@@ -7,9 +7,8 @@ use std::time::Duration;
 use activitystreamer::base::id::LinkId;
 use activitystreamer::base::limits::Limits;
 use activitystreamer::base::time::Time;
-use activitystreamer::node::{
-    Action, HashTask, Hashed, Identity, Input, Node, Reading, Record, Seeds, Traffic,
-};
+use activitystreamer::node::{Action, Identity, Input, Node, Reading, Seeds, Traffic};
+use activitystreamer::sim::hash;
 use activitystreamer::wire::frame::Frames;
 use activitystreamer::wire::line::{Flow, Lines};
 
@@ -244,15 +243,7 @@ impl Net {
             let now = self.now;
             match action {
                 Action::Hash(job) => {
-                    let mut digest = [0; 32];
-                    digest.iter_mut().zip(job.secret.iter()).for_each(|(to, from)| *to = *from);
-                    let hashed = match job.task {
-                        HashTask::Make { kib, passes } => {
-                            Hashed::Made(Record { salt: [0; 16], digest, kib, passes })
-                        }
-                        HashTask::Verify(record) => Hashed::Verified(record.digest == digest),
-                    };
-                    self.hosts[i].node.handle(now, Input::Hashed(job.link, hashed));
+                    self.hosts[i].node.handle(now, Input::Hashed(job.link, hash(&job)));
                 }
                 Action::Settle { session, errand } => {
                     let unacknowledged = self.end(i, session).map_or(0, |end| end.unacknowledged);

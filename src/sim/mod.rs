@@ -34,11 +34,12 @@ use std::time::Duration;
 pub use cluster::{Options, Outcome, Violation, run};
 pub use conversation::check_line;
 pub use swarm::{Class, Classes, Swarm};
+pub use turn::hash;
 
 use crate::base::id::LinkId;
 use crate::base::limits::Limits;
 use crate::base::time::Time;
-use crate::node::{Action, HashJob, HashTask, Hashed, Input, Node, Reading, Record, Seeds};
+use crate::node::{Action, HashJob, Input, Node, Reading, Seeds};
 use crate::wire::line::{Lines, Split};
 
 /// One connection as the kernels at both ends would have it.
@@ -196,7 +197,7 @@ impl World {
     /// Does the jobs that wait.
     pub fn hash(&mut self) {
         for job in std::mem::take(&mut self.jobs) {
-            self.do_hash(&job);
+            self.node.handle(self.now, Input::Hashed(job.link, hash(&job)));
         }
         self.turn();
     }
@@ -207,7 +208,7 @@ impl World {
             any = true;
             match action {
                 Action::Hash(job) if self.hold_hashes => self.jobs.push(job),
-                Action::Hash(job) => self.do_hash(&job),
+                Action::Hash(job) => self.node.handle(self.now, Input::Hashed(job.link, hash(&job))),
                 Action::Settle { session, errand } => {
                     self.read(session);
                     let socket = self.socket(session);
@@ -243,19 +244,6 @@ impl World {
             }
         }
         any
-    }
-
-    /// A stand-in for Argon2id: it is the shell's business what a digest is.
-    fn do_hash(&mut self, job: &HashJob) {
-        let mut digest = [0; 32];
-        digest.iter_mut().zip(job.secret.iter()).for_each(|(to, from)| *to = *from);
-        let hashed = match &job.task {
-            HashTask::Make { kib, passes } => {
-                Hashed::Made(Record { salt: [0; 16], digest, kib: *kib, passes: *passes })
-            }
-            HashTask::Verify(record) => Hashed::Verified(record.digest == digest),
-        };
-        self.node.handle(self.now, Input::Hashed(job.link, hashed));
     }
 
     fn read(&mut self, link: LinkId) {

@@ -387,7 +387,7 @@ impl Host {
 }
 
 /// A stand-in for Argon2id: it is the shell's business what a digest is.
-fn hash(job: &HashJob) -> Hashed {
+pub fn hash(job: &HashJob) -> Hashed {
     let mut digest = [0; 32];
     digest.iter_mut().zip(job.secret.iter()).for_each(|(to, from)| *to = *from);
     match &job.task {

@@ -9,7 +9,8 @@ use activitystreamer::base::id::LinkId;
 use activitystreamer::base::limits::Limits;
 use activitystreamer::base::rng::Rng;
 use activitystreamer::base::time::Time;
-use activitystreamer::node::{Action, HashTask, Hashed, Identity, Input, Node, Reading, Record, Seeds};
+use activitystreamer::node::{Action, Identity, Input, Node, Reading, Seeds};
+use activitystreamer::sim::hash;
 use activitystreamer::wire::frame::Frames;
 use activitystreamer::wire::line::{Lines, Split};
 
@@ -256,15 +257,7 @@ impl Net {
             any = true;
             match action {
                 Action::Hash(job) => {
-                    let mut digest = [0; 32];
-                    digest.iter_mut().zip(job.secret.iter()).for_each(|(to, from)| *to = *from);
-                    let hashed = match job.task {
-                        HashTask::Make { kib, passes } => {
-                            Hashed::Made(Record { salt: [0; 16], digest, kib, passes })
-                        }
-                        HashTask::Verify(record) => Hashed::Verified(record.digest == digest),
-                    };
-                    self.node(i).handle(now, Input::Hashed(job.link, hashed));
+                    self.node(i).handle(now, Input::Hashed(job.link, hash(&job)));
                 }
                 Action::Settle { session, errand } => {
                     self.read(i, session);
