@@ -76,7 +76,7 @@ impl Keyring {
     fn write(&self, new: &Line) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         fs::set_permissions(&self.folder, Permissions::from_mode(0o700))?;
-        let lock = File::create(self.folder.join("lock"))?;
+        let lock = private(OpenOptions::new().append(true), &self.folder.join("lock"))?;
         lock.lock()?;
         let mut out = Zeroizing::new(String::new());
         for line in self.text()?.lines() {
@@ -92,8 +92,7 @@ impl Keyring {
         out.push_str(&Zeroizing::new(serde_json::to_string(new)?));
         out.push('\n');
         let next = self.folder.join("secrets.new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
-        file.set_permissions(Permissions::from_mode(0o600))?;
+        let mut file = private(OpenOptions::new().write(true).truncate(true), &next)?;
         file.write_all(out.as_bytes())?;
         file.sync_all()?;
         fs::rename(next, self.file())
@@ -108,6 +107,13 @@ impl Keyring {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Opens a file, made if need be, that only its owner can read.
+pub(super) fn private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let file = options.create(true).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
 }
 
 #[cfg(test)]

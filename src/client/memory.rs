@@ -5,13 +5,14 @@
 //! ```
 //!
 //! Invariant: what [`Memory::write`] returned from outlives the program, and what was said outlives the machine. A
-//! record that was cut off at a crash is left out: nobody was told of it.
+//! record that was cut off at a crash is left out: nobody was told of it. Only the file's owner can read it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::ids::{Change, Ids};
+use super::keyring::private;
 
 /// Bytes above which the file is written anew, with the state alone, if that is a quarter of it at most.
 const REWRITE_BYTES: u64 = 1 << 20;
@@ -37,7 +38,7 @@ impl Memory {
     pub fn open(path: &Path) -> Result<(Memory, Ids), String> {
         let name = path.display();
         let cannot = |error: io::Error| format!("cannot use the memory {name}: {error}");
-        let lock = OpenOptions::new().create(true).append(true).open(beside(path, "lock")).map_err(cannot)?;
+        let lock = private(OpenOptions::new().append(true), &beside(path, "lock")).map_err(cannot)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -102,7 +103,7 @@ fn rewrite(path: &Path, ids: &Ids) -> io::Result<(File, u64)> {
     let new = beside(path, "new");
     let mut bytes = Vec::new();
     put(&mut bytes, &ids.state());
-    let mut file = File::create(&new)?;
+    let mut file = private(OpenOptions::new().write(true).truncate(true), &new)?;
     file.write_all(&bytes)?;
     file.sync_all()?;
     fs::rename(&new, path)?;
@@ -141,6 +142,8 @@ fn read(bytes: &[u8]) -> (Vec<Change>, usize) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn folder(name: &str) -> PathBuf {
@@ -180,10 +183,14 @@ mod tests {
     }
 
     #[test]
-    fn two_living_clients_do_not_share_a_file_and_it_stays_small() {
+    fn two_living_clients_do_not_share_a_file_and_it_stays_small_and_its_owners_alone() {
         let path = folder("shared");
+        fs::write(&path, "").unwrap();
         let (mut memory, mut ids) = Memory::open(&path).unwrap();
         assert!(Memory::open(&path).unwrap_err().contains("another client uses"));
+        for file in [&path, &beside(&path, "lock")] {
+            assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
+        }
         for n in 1..=2_000 {
             ids.say(&format!("{{\"n\":{n},\"pad\":\"{}\"}}", "x".repeat(2_000)));
             ids.ack(n);
