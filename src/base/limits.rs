@@ -329,16 +329,14 @@ pub const LOOKUP: Duration = Duration::from_millis(250);
 const _: () = assert!(LOOKUP.as_millis() <= REFUSAL.as_millis());
 /// Registrations of one name that lost and are remembered, 24 bytes each; the lowest are kept.
 pub const LOSERS_MAX: usize = 4;
-/// Bytes of registrations, or of their digests, in one frame: small against [`PEER_OUT_BYTES`], so that
-/// messages go between them.
+/// Bytes of registrations, of their digests or of sessions in one frame: small against [`PEER_OUT_BYTES`], so
+/// that messages go between them.
 pub const SYNC_BYTES: usize = 64 << 10;
 /// The same, made ready for all peers in one turn: 400 registrations, or 6,000 digests, take a millisecond, for
 /// which everybody else waits.
 pub const TURN_SYNC_BYTES: usize = 128 << 10;
 /// Signs of life after which a registry's digest is told though nothing changed.
 pub const DIGEST_BEATS: u32 = 5;
-/// Sessions in one frame when a link begins.
-pub const TABLE_ENTRIES: usize = 200;
 /// The least time between two looks at what one name was owed.
 pub const AWAY_MIN: Duration = Duration::from_millis(100);
 /// How long a connection that was sent to another server may go on talking.

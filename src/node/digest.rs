@@ -6,8 +6,8 @@
 //! tell each other of sessions, and that they are in step. Later the digest of all names goes along with the
 //! signs of life when it changed, so that what was missed is found within seconds.
 //!
-//! Both lists are made as the peer takes them, a frame at a time, and no more a turn than [`TURN_SYNC_BYTES`]:
-//! the talk goes on, however many names there are.
+//! All lists are made as the peer takes them, a frame at a time, and no more a turn than [`TURN_SYNC_BYTES`]:
+//! the talk goes on, however many names and sessions there are.
 
 use std::collections::VecDeque;
 
@@ -38,6 +38,8 @@ pub(super) struct Syncing {
     at: usize,
     /// No more will be asked for.
     is_all: bool,
+    /// Then sessions are told, from this name's on.
+    sessions: Option<UserId>,
 }
 
 /// Bytes of a registration in a frame but for its name, about.
@@ -139,7 +141,7 @@ impl Node {
         sync.is_all = want.last;
     }
 
-    /// Makes the next registrations ready that a peer is to be sent, one frame of them, and the next question.
+    /// Makes what a peer is to be sent next ready, a frame of each kind: a question, registrations, sessions.
     pub(super) fn fill_sync(&mut self, peer_id: PeerId) {
         let Some(peer) = self.mesh.peers.get_mut(peer_id.0 as usize) else { return };
         let Some(mut sync) = peer.sync.take() else { return };
@@ -169,13 +171,14 @@ impl Node {
         if !records.is_empty() || last {
             self.mesh.send(peer_id, &PeerMessage::RegistrySync(Sync { records, last }));
         }
-        if last && let Some(peer) = self.mesh.get_mut(peer_id) {
+        self.fill_sessions(peer_id, &mut sync.sessions);
+        let is_done =
+            sync.wants.is_empty() && sync.differing.is_none() && !sync.is_all && sync.sessions.is_none();
+        let Some(peer) = self.mesh.get_mut(peer_id) else { return };
+        peer.sync = (!is_done).then_some(sync);
+        if last {
             peer.names_told = true;
-            self.tell_rest(peer_id);
-        }
-        let is_done = sync.wants.is_empty() && sync.differing.is_none() && !sync.is_all;
-        if !is_done && let Some(peer) = self.mesh.peers.get_mut(peer_id.0 as usize) {
-            peer.sync = Some(sync);
+            self.begin_sessions(peer_id);
         }
     }
 
@@ -193,17 +196,17 @@ impl Node {
         }
         if let Some(peer) = self.mesh.get_mut(from).filter(|_| sync.last) {
             peer.names_heard = true;
-            self.tell_rest(from);
+            self.begin_sessions(from);
         }
     }
 
-    /// Tells a new peer of sessions, once it knows their names, and once those that lost against its own
+    /// A new peer is to be told of sessions, once it knows their names, and once those that lost against its own
     /// are closed.
-    fn tell_rest(&mut self, to: PeerId) {
+    fn begin_sessions(&mut self, to: PeerId) {
         let Some(peer) = self.mesh.get_mut(to) else { return };
         if peer.names_told && peer.names_heard && !std::mem::replace(&mut peer.sessions_told, true) {
-            self.tell_sessions(to);
-            self.mesh.send(to, &PeerMessage::Synced);
+            peer.sync.get_or_insert_default().sessions = Some(UserId(0));
+            self.mesh.wake();
         }
     }
 }

@@ -10,12 +10,19 @@ use super::relay::NameKey;
 use super::{Mutation, Node, Timer};
 use crate::base::hlc::Generation;
 use crate::base::id::{LinkId, StreamId, UserId};
-use crate::base::limits::{AWAY_MIN, TABLE_ENTRIES};
+use crate::base::limits::{AWAY_MIN, SYNC_BYTES};
 use crate::base::spans::Spans;
 use crate::base::time::Time;
 use crate::base::vector::Vector;
 use crate::wire::encode;
 use crate::wire::peer::{Entry, PeerMessage, Release, State, Table, Update};
+
+/// Bytes of a session in a frame but for its name and its vector, about.
+const ENTRY_BYTES: usize = 300;
+/// Bytes of a vector's position in a frame, about.
+const POSITION_BYTES: usize = 30;
+/// Bytes of a generation that was taken over in a frame but for its name, about.
+const TAKEN_BYTES: usize = 150;
 
 /// Sessions across servers: what is under way, and what is known of homes.
 #[derive(Debug, Default)]
@@ -272,18 +279,35 @@ impl Node {
         }
     }
 
-    /// Tells a new peer all that is known of sessions.
-    pub(super) fn tell_sessions(&mut self, to: PeerId) {
+    /// Makes the next frame of what is known of sessions ready for a new peer, from this name's on, and says where
+    /// to go on. What changes meanwhile is told to all peers at once.
+    pub(super) fn fill_sessions(&mut self, to: PeerId, next: &mut Option<UserId>) {
+        let Some(from) = next.take() else { return };
         let mut table = Table::default();
-        for (user, names) in &self.registry.names {
-            let name = self.registry.user(*user).name.as_str();
-            table.taken.extend(names.taken.iter().map(|(g, by, _)| (name.into(), *g, *by)));
-            table.entries.extend(names.recs.iter().map(|rec| self.entry(*user, names.multi, rec)));
-            if table.entries.len() + table.taken.len() >= TABLE_ENTRIES {
-                self.mesh.send(to, &PeerMessage::SessionTable(std::mem::take(&mut table)));
+        let mut bytes = 0;
+        for (user, names) in self.registry.names.range(from..) {
+            if bytes >= SYNC_BYTES || self.mesh.sync_left == 0 {
+                *next = Some(*user);
+                break;
             }
+            let name = self.registry.user(*user).name.as_str();
+            let mut more = names.taken.len() * (TAKEN_BYTES + name.len());
+            table.taken.extend(names.taken.iter().map(|(g, by, _)| (name.into(), *g, *by)));
+            for rec in &names.recs {
+                let entry = self.entry(*user, names.multi, rec);
+                let positions = entry.vector.as_ref().map_or(0, |vector| vector.iter().count());
+                more += ENTRY_BYTES + name.len() + POSITION_BYTES * positions;
+                table.entries.push(entry);
+            }
+            bytes += more;
+            self.mesh.sync_left = self.mesh.sync_left.saturating_sub(more);
         }
-        self.mesh.send(to, &PeerMessage::SessionTable(table));
+        if bytes > 0 {
+            self.mesh.send(to, &PeerMessage::SessionTable(table));
+        }
+        if next.is_none() {
+            self.mesh.send(to, &PeerMessage::Synced);
+        }
     }
 
     /// A server is gone: its sessions count as broken from now on.

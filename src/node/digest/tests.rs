@@ -1,15 +1,19 @@
 //! How much of it is done in a turn.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::base::hlc::Hlc;
 use crate::base::id::{LinkId, ServerId, StreamId};
 use crate::base::limits::Limits;
 use crate::base::time::Time;
+use crate::base::vector::Vector;
 use crate::node::peer::Peer;
 use crate::node::registry::BUCKETS;
 use crate::node::{Input, Seeds};
 use crate::wire::frame::{self, Frame, Frames};
 use crate::wire::line::Flow;
+use crate::wire::peer::State;
 
 /// More than two turns' of them.
 const NAMES: u32 = 4_000;
@@ -81,6 +85,33 @@ fn a_newcomer_gets_all_names_and_no_more_a_turn_than_the_bound() {
     });
     let (sent, last) = records.fold((0, 0), |(n, lasts), (more, last)| (n + more, lasts + u32::from(last)));
     assert_eq!((sent, last), (NAMES as usize, 1));
+    assert!(turns.len() > 2 && turns.iter().all(|bytes| *bytes <= TURN_SYNC_BYTES), "{turns:?}");
+}
+
+#[test]
+fn a_newcomer_is_told_all_sessions_and_no_more_a_turn_than_the_bound() {
+    let (mut node, peer) = node();
+    let (home, vector) = (StreamId(u64::MAX), (1..=5).map(|n| (StreamId(u64::MAX - n), 1 << 40)).collect());
+    for i in 0..NAMES {
+        let generation = Generation { at: Hlc((1 << 60) + u64::from(i)), by: ServerId([0xff; 16]) };
+        let mut rec = node.new_rec(generation);
+        (rec.home, rec.state, rec.vector) = (home, State::Broken, Some(Vector::clone(&vector)));
+        let names = node.known_mut(UserId(i));
+        names.put(rec);
+        names.taken.push((generation, generation, Time::START));
+    }
+    node.on_want(peer, Want { buckets: Vec::new(), last: true });
+    node.on_sync(peer, &Sync { records: Vec::new(), last: true });
+    let (turns, said) = turns(&mut node, peer);
+    let (mut names, mut taken) = (BTreeSet::new(), 0);
+    for said in &said {
+        if let PeerMessage::SessionTable(table) = said {
+            names.extend(table.entries.iter().map(|entry| entry.name.clone()));
+            taken += table.taken.len();
+        }
+    }
+    assert_eq!((names.len(), taken), (NAMES as usize, NAMES as usize));
+    assert!(matches!(said.last(), Some(PeerMessage::Synced)), "then it is in step");
     assert!(turns.len() > 2 && turns.iter().all(|bytes| *bytes <= TURN_SYNC_BYTES), "{turns:?}");
 }
 
