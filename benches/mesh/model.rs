@@ -78,10 +78,6 @@ impl Load {
         (bytes + frames * RECORD) / (self.servers * (self.servers - 1)) as f64
     }
 
-    fn vector(&self) -> Vector {
-        (0..self.talking).map(|i| (stream(i), self.said)).collect()
-    }
-
     fn data(&self) -> f64 {
         let (mut out, line) = (Vec::new(), vec![b'x'; self.line]);
         frame::data(&mut out, stream(0), self.said, &[], (&line, b""));
@@ -141,12 +137,24 @@ impl Load {
     /// Of the four frames to each other server that a user costs who comes and goes: a claim, its answer, an update
     /// when it is in and one when it is gone. It was there once before, which the answer says.
     fn session(&self) -> f64 {
-        let entry = |state, vector, pending| Entry {
+        let every = (FRONTIER - FRONTIER_LAG).as_secs_f64();
+        // Positions are said as what changed since the last FRONTIER, which is any time ago up to that.
+        let of_one = self.messages / self.talking.max(1) as f64 * every;
+        let changed = 1.0 - (1.0 - (-of_one).exp()) / of_one.max(1e-9);
+        let none = self.session_with(0);
+        none + (self.session_with(self.talking) - none) * changed
+    }
+
+    /// The same if so many streams changed.
+    fn session_with(&self, changed: usize) -> f64 {
+        let changes = || (0..changed).map(|i| (stream(i), self.said)).collect();
+        let entry = |state, is_there: bool, pending| Entry {
             name: NAME.into(),
             generation: stamp(),
             home: stream(0),
             state,
-            vector,
+            vector: None,
+            changes: is_there.then(changes),
             version: 100_000,
             pending,
             lowered: false,
@@ -155,7 +163,6 @@ impl Load {
             authentic: true,
             stamp: Some(stamp()),
         };
-        let vector = || Some(self.vector());
         let registration = Registration {
             name: NAME.into(),
             stamp: stamp(),
@@ -166,18 +173,19 @@ impl Load {
             lost: Vec::new(),
             verifier: Some([0; 16]),
         };
-        let claim = Claim { entry: entry(State::Live, vector(), true), registration };
+        let claim = Claim { entry: entry(State::Live, true, true), registration };
         let release = Release {
             generation: stamp(),
-            entries: vec![entry(State::Ended, None, false), entry(State::Live, vector(), true)],
+            entries: vec![entry(State::Ended, false, false), entry(State::Live, true, true)],
             last: Vector::NOTHING,
             taken: Vec::new(),
-            applied: self.vector(),
+            applied: None,
+            changes: Some(changes()),
             spared_ms: None,
             sent_away: false,
         };
-        let update = |state, vector| Update {
-            entry: entry(state, vector, false),
+        let update = |state, is_there| Update {
+            entry: entry(state, is_there, false),
             taken: Vec::new(),
             lowered: Vec::new(),
             unheard: Vec::new(),
@@ -186,8 +194,8 @@ impl Load {
         let all = [
             PeerMessage::SessionClaim(claim),
             PeerMessage::SessionRelease(release),
-            PeerMessage::SessionUpdate(update(State::Live, vector())),
-            PeerMessage::SessionUpdate(update(State::Ended, None)),
+            PeerMessage::SessionUpdate(update(State::Live, true)),
+            PeerMessage::SessionUpdate(update(State::Ended, false)),
         ];
         all.iter().map(size).sum::<f64>() / 4.0
     }

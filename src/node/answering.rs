@@ -161,9 +161,10 @@ impl Node {
         });
         let taken = self.known(user).map_or(Vec::new(), |n| n.taken.iter().map(|t| (t.0, t.1)).collect());
         let last = self.relay.last_of(self.name_key(user));
-        let applied = self.relay.applied();
+        let applied = Some(self.relay.applied());
         let (spared_ms, sent_away) = self.spared_ms(user);
-        let release = Release { generation, entries, last, taken, applied, spared_ms, sent_away };
+        let changes = None;
+        let release = Release { generation, entries, last, taken, applied, changes, spared_ms, sent_away };
         self.mesh.send(to, &PeerMessage::SessionRelease(release));
         if self.is_mutated(Mutation::EntryDroppedEarly) {
             self.known_mut(user)
@@ -179,7 +180,8 @@ impl Node {
             entries: Vec::new(),
             last: Vector::NOTHING,
             taken: Vec::new(),
-            applied: self.relay.applied(),
+            applied: Some(self.relay.applied()),
+            changes: None,
             spared_ms: None,
             sent_away: false,
         };

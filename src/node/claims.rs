@@ -314,8 +314,9 @@ impl Node {
         for entry in &release.entries {
             self.mesh.clock.hear(entry.generation.at);
         }
+        let applied = release.applied.clone().unwrap_or_default();
         if claim.begin.is_none() {
-            claim.ahead = std::mem::take(&mut claim.ahead).max(&release.applied);
+            claim.ahead = std::mem::take(&mut claim.ahead).max(&applied);
         }
         if claim.stage != Stage::Gathering {
             return self.late_release(boot, release);
@@ -330,7 +331,7 @@ impl Node {
                 claim.hints.insert(stream, boot);
             }
         }
-        for (stream, _) in release.applied.iter() {
+        for (stream, _) in applied.iter() {
             claim.hints.entry(stream).or_insert(boot);
         }
         let stamp = self.registry.user(claim.user).stamp;

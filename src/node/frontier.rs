@@ -27,7 +27,6 @@ pub(super) struct Frontier {
     upto: Offset,
     /// Sessions whose count of unconfirmed bytes was asked for.
     outstanding: usize,
-    told: Vector,
     told_confirmed: Vector,
     told_upto: Offset,
     told_behind: usize,
@@ -55,8 +54,7 @@ impl Node {
         self.frontier.upto = upto;
         self.frontier.outstanding = 0;
         let is_quiet = upto == self.frontier.told_upto && self.frontier.told_behind == 0;
-        if is_quiet && !std::mem::take(&mut self.frontier.is_stale) && self.relay.held() == self.frontier.told
-        {
+        if is_quiet && !std::mem::take(&mut self.frontier.is_stale) && self.relay.held() == self.mesh.told {
             return self.again();
         }
         for slot in 0..self.links.capacity() {
@@ -100,7 +98,8 @@ impl Node {
         }
         let (upto, behind) = self.behind();
         let held = self.relay.held();
-        let changed = held != self.frontier.told
+        let changed = held != self.mesh.told
+            || self.mesh.linked().any(|(_, peer)| !peer.frontier_told)
             || upto != self.frontier.told_upto
             || behind.len() != self.frontier.told_behind
             || behind.iter().any(|(_, moved)| *moved);
@@ -164,14 +163,13 @@ impl Node {
         self.sessions.homes.insert(self.relay.own(), home);
         self.touch_homes();
         let since = |now: &Vector, before: &Vector| now.changes_from(before).into_iter().collect();
-        let told = &mut self.frontier;
         let news = peer::Frontier {
-            held: since(&held, &told.told),
-            confirmed: since(&confirmed, &told.told_confirmed),
+            held: since(&held, &self.mesh.told),
+            confirmed: since(&confirmed, &self.frontier.told_confirmed),
             behind: news,
             version,
         };
-        (told.told, told.told_confirmed) = (held.clone(), confirmed.clone());
+        (self.mesh.told, self.frontier.told_confirmed) = (held.clone(), confirmed.clone());
         self.mesh.send_where(&PeerMessage::Frontier(news), |peer| peer.frontier_told);
         let all = peer::Frontier { held, confirmed, behind: all, version };
         let is_new = |peer: &mut Peer| !std::mem::replace(&mut peer.frontier_told, true);
@@ -200,7 +198,7 @@ impl Node {
             if let Some(rec) = self.known_mut(user).find_mut(generation) {
                 rec.named = frontier.version;
                 if let Some(changes) = changes {
-                    rec.vector = Some(confirmed.clone().changed(&changes));
+                    rec.vector = Some(confirmed.changed(&changes));
                 }
             }
         }

@@ -28,11 +28,15 @@ pub struct Histogram {
     pub counts: [u64; LAG_BOUNDS_US.len() + 1],
     /// All of them together, in microseconds.
     pub sum_us: u64,
+    /// The longest, in microseconds.
+    pub max_us: u64,
 }
 
 impl Histogram {
-    fn add(&mut self, time: Duration, times: u64) {
+    /// A time that was taken so often.
+    pub fn add(&mut self, time: Duration, times: u64) {
         let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.max_us = self.max_us.max(us);
         self.counts[LAG_BOUNDS_US.partition_point(|bound| *bound < us)] += times;
         self.sum_us = self.sum_us.saturating_add(us.saturating_mul(times));
     }

@@ -189,6 +189,7 @@ mod tests {
             home: StreamId(n),
             state: State::Broken,
             vector: Some(Vector::NOTHING),
+            changes: None,
             version: 1,
             pending: false,
             lowered: false,

@@ -19,6 +19,7 @@ use crate::base::hlc::Clock;
 use crate::base::id::{LinkId, ServerId, StreamId};
 use crate::base::limits::{HEARTBEAT, SERVERS_MAX, SILENCE, SUSPECT, TURN_SYNC_BYTES};
 use crate::base::time::Time;
+use crate::base::vector::Vector;
 use crate::wire::frame::{self, Frame};
 use crate::wire::line::Flow;
 use crate::wire::peer::{self, Hello, PeerMessage};
@@ -44,6 +45,8 @@ pub(super) struct Mesh {
     pub dirty: bool,
     pub beating: bool,
     pub digests: Digests,
+    /// What this server holds, as FRONTIER said last.
+    pub told: Vector,
     /// What was sent.
     pub sent: Traffic,
     /// Bytes of what registries lack that are still made ready in this turn.
@@ -59,6 +62,7 @@ impl Mesh {
             dirty: false,
             beating: false,
             digests: Digests::default(),
+            told: Vector::NOTHING,
             sent: Traffic::default(),
             sync_left: TURN_SYNC_BYTES,
         }
@@ -95,9 +99,11 @@ impl Mesh {
 
     /// Sends one peer a control frame.
     pub fn send(&mut self, to: PeerId, message: &PeerMessage) {
+        let is_told = self.get(to).is_some_and(|peer| peer.frontier_told);
+        let short = is_told.then(|| message.shortened(&self.told)).flatten();
         if let Some(peer) = self.get_mut(to) {
             let before = peer.out.len();
-            frame::control(&mut peer.out, message);
+            frame::control(&mut peer.out, short.as_ref().unwrap_or(message));
             let bytes = peer.out.len() - before;
             self.sent.count(Kind::of(message), bytes);
         }
@@ -110,9 +116,16 @@ impl Mesh {
         }
     }
 
-    /// Sends all linked peers a control frame: encoded once.
+    /// Sends all linked peers a control frame: encoded once, or once more for those that were not told yet what this
+    /// server holds.
     pub fn send_all(&mut self, message: &PeerMessage) {
-        self.send_where(message, |_| true);
+        match message.shortened(&self.told) {
+            None => self.send_where(message, |_| true),
+            Some(short) => {
+                self.send_where(&short, |peer| peer.frontier_told);
+                self.send_where(message, |peer| !peer.frontier_told);
+            }
+        }
     }
 
     /// The same to some of them.
@@ -209,7 +222,10 @@ impl Node {
                 return Flow::Next;
             }
             Ok(Frame::Control(body)) => match peer::read(body) {
-                Ok(Some(message)) => {
+                Ok(Some(mut message)) => {
+                    if let Some(peer) = self.mesh.get(peer_id) {
+                        message.lengthen(&peer.holds);
+                    }
                     self.on_peer_message(peer_id, message);
                     return Flow::Next;
                 }
@@ -262,6 +278,7 @@ impl Node {
         if self.membership.unsynced_until.is_some() {
             self.sessions.goal.get_or_insert(hello.held.clone());
         }
+        self.frontier.is_stale = true;
         self.begin_frontier();
     }
 

@@ -296,6 +296,7 @@ mod tests {
             home: StreamId(1),
             state: State::Broken,
             vector: vector.map(|seq| [(StreamId(1), seq)].into_iter().collect()),
+            changes: None,
             version,
             pending: false,
             lowered,

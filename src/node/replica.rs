@@ -108,6 +108,7 @@ impl Node {
             home: rec.home,
             state: rec.state,
             vector,
+            changes: None,
             version,
             pending: rec.pending,
             lowered,
@@ -295,7 +296,7 @@ impl Node {
             table.taken.extend(names.taken.iter().map(|(g, by, _)| (name.into(), *g, *by)));
             for rec in &names.recs {
                 let entry = self.entry(*user, names.multi, rec);
-                let positions = entry.vector.as_ref().map_or(0, |vector| vector.iter().count());
+                let positions = entry.vector.as_ref().map_or(0, Vector::len);
                 more += ENTRY_BYTES + name.len() + POSITION_BYTES * positions;
                 table.entries.push(entry);
             }

@@ -11,7 +11,7 @@ use crate::node::{
 };
 
 /// What only the shell knows.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Shell {
     /// The time of this turn.
     pub now: Time,
@@ -23,6 +23,8 @@ pub struct Shell {
     pub input_bytes: usize,
     /// Bytes of memory the process has in use; 0 where the system does not say.
     pub memory_bytes: u64,
+    /// How long turns took.
+    pub turns: Histogram,
 }
 
 const PREFIX: &str = "activitystreamer";
@@ -38,6 +40,10 @@ pub fn text(node: &Node, status: &Status, shell: &Shell) -> String {
     page.histogram("delivery_lag_seconds", lag, node.delivery_lag());
     let copy = "Time from a message's accept until another server has a copy and it is shown.";
     page.histogram("second_copy_seconds", copy, node.second_copy_lag());
+    let turn = "Time of a turn of the loop: from when the wait for events is over until the next begins.";
+    page.histogram("turn_seconds", turn, &shell.turns);
+    page.head("turn_longest_seconds", "The longest turn since the start.", "gauge");
+    page.put(format_args!("{PREFIX}_turn_longest_seconds {}\n", shell.turns.max_us as f64 / 1e6));
     page.gauges(status, shell);
     page.0
 }

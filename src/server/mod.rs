@@ -43,7 +43,7 @@ pub use spawn::Spawn;
 use crate::base::id::LinkId;
 use crate::base::limits::{Limits, RESERVED_DESCRIPTORS, TURN_PROOFS, TURN_READ_BYTES, TURN_WRITES};
 use crate::base::time::Time;
-use crate::node::{Action, Input, Node, Status};
+use crate::node::{Action, Histogram, Input, Node, Status};
 use crate::store::Request;
 use conn::{Conn, find};
 use http::Http;
@@ -101,6 +101,8 @@ pub struct Server {
     start: Instant,
     /// The time of this turn.
     now: Time,
+    /// How long turns took.
+    turns: Histogram,
     stop_by: Option<Time>,
     drain: Duration,
     spawner: Option<Spawner>,
@@ -182,6 +184,7 @@ impl Server {
             resumed: Vec::new(),
             start: Instant::now(),
             now: Time::START,
+            turns: Histogram::default(),
             stop_by: None,
             drain: options.limits.drain,
             spawner,
@@ -210,6 +213,7 @@ impl Server {
                 _ => {}
             }
             self.turn(&events);
+            self.turns.add(self.clock().since(self.now), 1);
         }
         report(self.node.counters());
         self.leave_nothing();

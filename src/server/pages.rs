@@ -72,6 +72,7 @@ impl Server {
             connections_max: self.open_max,
             input_bytes: self.inflow.held(),
             memory_bytes: super::sys::resident_bytes(),
+            turns: self.turns.clone(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Floor 1: bytes ↔ messages. No state beyond reused buffers, no decision, no I/O.
 
+mod changes;
 pub mod decode;
 pub mod encode;
 pub mod frame;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::hlc::{Generation, Hlc};
 use crate::base::id::{ServerId, StreamId};
-use crate::base::vector::Vector;
+use crate::base::vector::{Changes, Vector};
 use crate::wire::registration::{
     Announcement, Answer, Digest, Question, RegisterReply, Registration, Sync, Want,
 };
@@ -162,7 +162,11 @@ pub struct Entry {
     /// Whether it lives.
     pub state: State,
     /// What its client confirmed; none where only its home could say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vector: Option<Vector>,
+    /// The same as it is sent: see [`PeerMessage::shortened`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Changes>,
     /// Counts what its home said of it; the higher is the later.
     pub version: u64,
     /// It was claimed and is not attached yet.
@@ -218,7 +222,7 @@ pub struct Frontier {
 
 /// A session of [`Frontier::behind`]: its name, which it is, and the streams in which it stands elsewhere than
 /// [`Frontier::confirmed`], with where. None where it stands as it was named before.
-pub type Behind = (Box<str>, Generation, Option<Vec<(StreamId, u64)>>);
+pub type Behind = (Box<str>, Generation, Option<Changes>);
 
 /// See [`PeerMessage::SessionClaim`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -241,7 +245,11 @@ pub struct Release {
     /// Generations that were taken over, and by which.
     pub taken: Vec<(Generation, Generation)>,
     /// What the answering server has applied.
-    pub applied: Vector,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<Vector>,
+    /// The same as it is sent: see [`PeerMessage::shortened`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Changes>,
     /// The user was sent from server to server, and is not again for so many milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spared_ms: Option<u64>,
