@@ -48,11 +48,12 @@ fn main() {
         "| names | start, of it processor, s | killed, and again | memory, bytes a name | disk, bytes a name | peak of a start, MiB | anonymous logins: p50, p99, worst ms | with a name |"
     );
     println!("|---|---|---|---|---|---|---|---|");
-    let synced: Vec<String> = plan.sizes.iter().map(|names| plan.names(*names, empty)).collect();
+    let kinds = plan.sizes.iter().flat_map(|names| [(*names, false), (*names, true)]);
+    let synced: Vec<String> = kinds.map(|(names, away)| plan.names(names, away, empty)).collect();
     println!(
-        "\n| names | newcomer has them, s | and on disk, s | processor of old, new, s | peak of old, new, MiB | new after, MiB | anonymous logins at the old meanwhile | with a name |"
+        "\n| names | newcomer has all, s | and on disk, s | processor of old, new, s | longest turn of old, new, ms | peak of old, new, MiB | new after, MiB | anonymous logins at the old meanwhile | with a name |"
     );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
     synced.iter().for_each(|row| println!("{row}"));
     plan.clients();
 }
@@ -77,9 +78,10 @@ fn free_port() -> u16 {
 
 impl Plan {
     /// Prints what so many names cost a server; returns what they cost a newcomer, as a row.
-    fn names(&self, names: usize, empty: i64) -> String {
+    fn names(&self, names: usize, away: bool, empty: i64) -> String {
         let (folder, port) = (Folder::new("old"), free_port());
-        folder.fill(port, names);
+        folder.fill(port, names, away);
+        let what = if away { format!("{names}, each away") } else { names.to_string() };
         let start = || {
             let begun = Instant::now();
             let server = serve(&folder, port, "");
@@ -92,30 +94,33 @@ impl Plan {
         let (bytes, peak) = (old.anonymous_bytes() - empty, old.peak_bytes());
         let logins = beside(port, names, || thread::sleep(self.idle));
         println!(
-            "| {names} | {first} | {again} | {} | {} | {:.0} | {logins} |",
+            "| {what} | {first} | {again} | {} | {} | {:.0} | {logins} |",
             bytes / names as i64,
             folder.kept_bytes(port) / names as u64,
             peak as f64 / MIB,
         );
-        self.newcomer(names, &old)
+        self.newcomer(names, &what, &old)
     }
 
-    fn newcomer(&self, names: usize, old: &Subject) -> String {
+    fn newcomer(&self, names: usize, what: &str, old: &Subject) -> String {
         old.forget_peak();
         let (cpu, begun) = (old.cpu(), Instant::now());
         let (folder, port) = (Folder::new("new"), free_port());
         let mut new = None;
-        let mut told = (0.0, [0.0; 2]);
+        let mut told = (0.0, [0.0; 2], [0.0; 2]);
         let logins = beside(old.port, names, || {
             let server = serve(&folder, port, &format!(" -rh localhost -rp {}", old.port));
-            while metric(&server, "registrations_learnt_total") < names as u64 {
+            let has_all = || metric(&server, "registrations_learnt_total") >= names as u64;
+            while !has_all() || metric(&server, "in_sync") == 0 {
                 thread::sleep(Duration::from_millis(20));
             }
+            let longest =
+                [old, &server].map(|server| server.figure("turn_longest_seconds").unwrap_or(0.0) * 1e3);
             let cpus = [old.cpu() - cpu, server.cpu()].map(|cpu| cpu.as_secs_f64());
-            told = (begun.elapsed().as_secs_f64(), cpus);
+            told = (begun.elapsed().as_secs_f64(), cpus, longest);
             new = Some(server);
         });
-        let (new, (told, cpus)) = (new.expect("it was started"), told);
+        let (new, (told, cpus, longest)) = (new.expect("it was started"), told);
         // The disk has all when nothing was added for a while.
         let (mut commits, mut kept) = (0, 0.0);
         while begun.elapsed().as_secs_f64() < kept + 2.0 || commits == 0 {
@@ -131,9 +136,11 @@ impl Plan {
         let again = serve(&folder, port, "");
         assert_eq!(metric(&again, "names"), names as u64, "it kept them");
         format!(
-            "| {names} | {told:.2} | {kept:.2} | {:.2}, {:.2} | {:.0}, {:.0} | {:.0} | {logins} |",
+            "| {what} | {told:.2} | {kept:.2} | {:.2}, {:.2} | {:.0}, {:.0} | {:.0}, {:.0} | {:.0} | {logins} |",
             cpus[0],
             cpus[1],
+            longest[0],
+            longest[1],
             peaks[0],
             peaks[1],
             after as f64 / MIB,

@@ -38,13 +38,16 @@ impl Folder {
         &self.0
     }
 
-    /// Registers names for the server on this port. They have ten characters.
-    pub fn fill(&self, port: u16, names: usize) {
+    /// Registers names for the server on this port. They have ten characters. Whoever registered is gone, and owed
+    /// what is said from then on if `away`.
+    pub fn fill(&self, port: u16, names: usize, away: bool) {
         let folder = self.0.join(port.to_string());
         std::fs::create_dir_all(&folder).expect("the folder can be written to");
         let opened = Records::open(&folder.join("records.redb"), 0, &mut |_| {});
-        // Whoever registered is gone, and is owed nothing.
-        let limits = Limits { feed_bytes: 1 << 20, away: Duration::ZERO, ..Limits::default() };
+        let mut limits = Limits { feed_bytes: 1 << 20, ..Limits::default() };
+        if !away {
+            limits.away = Duration::ZERO;
+        }
         let mut office = Office {
             node: Node::new(limits, &Seeds::fixed(1)),
             records: opened.expect("a new database").0,

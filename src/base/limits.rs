@@ -332,8 +332,8 @@ pub const LOSERS_MAX: usize = 4;
 /// Bytes of registrations, of their digests or of sessions in one frame: small against [`PEER_OUT_BYTES`], so
 /// that messages go between them.
 pub const SYNC_BYTES: usize = 64 << 10;
-/// The same, made ready for all peers in one turn: 400 registrations, or 6,000 digests, take a millisecond, for
-/// which everybody else waits.
+/// The same, made ready for all peers in one turn: 400 registrations or sessions, or 6,000 digests, take a
+/// millisecond, for which everybody else waits.
 pub const TURN_SYNC_BYTES: usize = 128 << 10;
 /// Signs of life after which a registry's digest is told though nothing changed.
 pub const DIGEST_BEATS: u32 = 5;
