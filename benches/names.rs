@@ -121,15 +121,10 @@ impl Plan {
             new = Some(server);
         });
         let (new, (told, cpus, longest)) = (new.expect("it was started"), told);
-        // The disk has all when nothing was added for a while.
-        let (mut commits, mut kept) = (0, 0.0);
-        while begun.elapsed().as_secs_f64() < kept + 2.0 || commits == 0 {
-            let now = metric(&new, "commits_total");
-            if now != commits {
-                (commits, kept) = (now, begun.elapsed().as_secs_f64());
-            }
+        while metric(&new, "unkept_rows") > 0 {
             thread::sleep(Duration::from_millis(20));
         }
+        let kept = begun.elapsed().as_secs_f64();
         let (peaks, after) =
             ([old, &new].map(|server| server.peak_bytes() as f64 / MIB), new.anonymous_bytes());
         drop(new);

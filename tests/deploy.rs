@@ -309,7 +309,11 @@ fn the_manifests_fit_the_program_and_each_other() {
         activitystreamer::base::limits::Limits::default(),
         &activitystreamer::node::Seeds::fixed(1),
     );
-    let page = activitystreamer::server::metrics::text(&node, &node.status(), &Default::default());
+    let page = activitystreamer::server::metrics::text(
+        &node,
+        &node.status(&Default::default()),
+        &Default::default(),
+    );
     assert!(page.contains(&format!("\n{metric} 0\n")), "{metric} is a metric");
 }
 

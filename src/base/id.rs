@@ -42,7 +42,7 @@ impl fmt::Display for LinkId {
 }
 
 /// One registered name: its index in the registry. Names are never removed, so it stays good.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, PartialOrd, Ord)]
 pub struct UserId(pub u32);
 
 /// One server: the first 16 bytes of SHA-256 of its public key. In text it is 32 hexadecimal digits.

@@ -224,9 +224,10 @@ pub const HTTP_HEAD_BYTES: usize = 8 << 10;
 pub const HTTP_FIELDS: usize = 64;
 /// How long such a request may take to arrive, and then its answer to leave.
 pub const HTTP_TIME: Duration = Duration::from_secs(5);
-/// How old the numbers of a status page may be that take a walk over all links and mailboxes: it costs up to 10 ms
-/// where there are 100,000.
+/// How old the numbers of a status page may be: to count 100,000 mailboxes costs 10 ms.
 pub const STATUS_FRESH: Duration = Duration::from_secs(1);
+/// Names whose mailboxes are counted in one turn, for which everybody else waits: half a millisecond.
+pub const TURN_CENSUS: usize = 4096;
 /// When accepting is tried again after the machine as a whole ran out of descriptors or memory.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -255,8 +256,9 @@ pub const TURN_PROOFS: usize = 8;
 pub const DIAL_ADDRESS: Duration = Duration::from_secs(1);
 /// Names that may wait to be looked up: all addresses that are dialled.
 pub const LOOKUPS_MAX: usize = 4 * SERVERS_MAX;
-/// Bytes read from one peer in one turn. More than from a client: many clients speak through it.
-pub const PEER_TURN_BYTES: usize = 1 << 20;
+/// Bytes read from all peers in one turn, for which everybody else waits: as 1,000 names or sessions that a
+/// newcomer is told they take 5 ms. More than from a client: many clients speak through them.
+pub const PEER_TURN_BYTES: usize = 256 << 10;
 /// What the shell asks for as send and receive buffer of a link between servers: 40 MB/s over 100 ms. The
 /// system cuts it to net.core.wmem_max and rmem_max.
 pub const KERNEL_PEER_ASK: usize = 4 << 20;

@@ -242,6 +242,14 @@ impl Node {
         retry_at.is_some() || !(stale || in_work.is_some())
     }
 
+    /// Names and names' sessions that are not on disk as they are.
+    pub(super) fn unkept(&self) -> u64 {
+        let Keeping { names, sessions, in_work, .. } = &self.keeping;
+        let in_work = in_work.as_ref().map_or(0, |work| work.names.len() + work.sessions.len());
+        let changed = self.registry.changed.as_ref().map_or(0, Vec::len);
+        (names.len() + sessions.len() + in_work + changed) as u64
+    }
+
     /// True while the disk does not take what it should.
     pub fn is_degraded(&self) -> bool {
         self.keeping.unwritten || self.keeping.retry_at.is_some()

@@ -75,7 +75,7 @@ pub use lag::{Histogram, LAG_BOUNDS_US};
 pub use mesh::Identity;
 pub use mutation::Mutation;
 pub use registry::Record;
-pub use status::{Other, OtherState, State, Status, Storage, word};
+pub use status::{Census, Other, OtherState, State, Status, Storage, word};
 pub use traffic::{Kind, Traffic};
 
 use crate::base::id::LinkId;

@@ -4,10 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::names::Names;
+use super::Node;
 use super::relay::OWN;
-use super::{Node, Timer};
-use crate::base::id::ServerId;
+use crate::base::id::{ServerId, UserId};
 
 /// What a server is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -101,6 +100,8 @@ pub struct Status {
     pub readable_bytes: u64,
     /// Bytes of own messages that wait for a second copy.
     pub unexposed_bytes: u64,
+    /// Names and names' sessions that are not on disk as they are.
+    pub unkept_rows: u64,
     /// How what is to be kept is kept.
     pub storage: Storage,
     /// All other servers it knows of, by address.
@@ -109,6 +110,14 @@ pub struct Status {
     pub in_sync: bool,
     /// What is not as it should be.
     pub troubles: Vec<String>,
+}
+
+/// A count of mailboxes that goes on a piece at a time: nobody waits for it, however many names there are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Census {
+    next: UserId,
+    mailboxes: u64,
+    bytes: u64,
 }
 
 /// A state as its label in status pages.
@@ -127,12 +136,27 @@ impl Node {
         }
     }
 
-    /// How this server and its network stand. Takes a walk over all links and all mailboxes.
-    pub fn status(&self) -> Status {
+    /// Counts the mailboxes of so many more names. True when it has all.
+    pub fn count_mailboxes(&self, census: &mut Census, names: usize) -> bool {
+        let tail = self.delivery.feed.tail();
+        let mut walk = self.registry.names.range(census.next..);
+        for (_, names) in walk.by_ref().take(names) {
+            for rec in names.recs.iter().filter(|rec| !rec.is_session() && rec.vector.is_some()) {
+                let spans = rec.here.as_ref().and_then(|here| here.spans.as_ref());
+                census.mailboxes += 1;
+                census.bytes += spans.map_or(0, |spans| spans.owed(tail));
+            }
+        }
+        let next = walk.next().map(|(user, _)| *user);
+        census.next = next.unwrap_or_default();
+        next.is_none()
+    }
+
+    /// How this server and its network stand, with the mailboxes that were counted.
+    pub fn status(&self, census: &Census) -> Status {
         let feed = &self.delivery.feed;
         let servers = self.others();
         let (hostname, port) = self.membership.home.clone().unwrap_or_default();
-        let (mailboxes, mailbox_bytes) = self.owed();
         let storage = match (self.keeping.on, self.is_degraded()) {
             (false, _) => Storage::None,
             (true, false) => Storage::Good,
@@ -166,33 +190,17 @@ impl Node {
             state,
             sessions: self.load(),
             names: self.registry.len() as u64,
-            mailboxes,
-            mailbox_bytes,
+            mailboxes: census.mailboxes,
+            mailbox_bytes: census.bytes,
             memory_bytes: feed.tail() - feed.head(),
             readable_bytes: feed.tail() - feed.floor(),
             unexposed_bytes: self.relay.streams[OWN].pending_bytes() as u64,
+            unkept_rows: self.unkept(),
             storage,
             in_sync: state != State::Joining && servers.iter().all(is_in_sync),
             servers,
             troubles,
         }
-    }
-
-    /// Broken sessions that are owed something, and how many bytes those of this server.
-    fn owed(&self) -> (u64, u64) {
-        let tail = self.delivery.feed.tail();
-        let owed_here = |names: &Names| {
-            let broken = names.recs.iter().filter(|rec| !rec.is_session() && rec.vector.is_some());
-            broken.fold((0, 0), |(n, bytes), rec| {
-                let spans = rec.here.as_ref().and_then(|here| here.spans.as_ref());
-                (n + 1, bytes + spans.map_or(0, |spans| spans.owed(tail)))
-            })
-        };
-        let users = self.timers.away().filter_map(|timer| match timer {
-            Timer::Away(user) => self.known(*user),
-            _ => None,
-        });
-        users.map(owed_here).fold((0, 0), |(n, bytes), (more, rest)| (n + more, bytes + rest))
     }
 
     fn others(&self) -> Vec<Other> {

@@ -124,11 +124,6 @@ impl Timers {
         self.queues.iter().filter_map(|q| q.front().map(|(at, _)| *at)).min()
     }
 
-    /// The deadlines of all names that may be owed something: one each.
-    pub fn away(&self) -> impl Iterator<Item = &Timer> {
-        self.queues[AWAY].iter().map(|(_, timer)| timer)
-    }
-
     /// Takes the earliest deadline if it is reached. A server that was stopped for a while finds many at once,
     /// and what was to be first must be first then, too.
     pub fn expired(&mut self, now: Time) -> Option<Timer> {

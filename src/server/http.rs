@@ -144,9 +144,12 @@ impl Server {
         }
     }
 
-    /// Accepts who asks for pages, and lets go who took too long.
+    /// Accepts who asks for pages, answers who waits for a count, and lets go who took too long.
     pub(super) fn turn_of_http(&mut self) {
         let now = self.now;
+        if self.count() {
+            (0..HTTP_CONNECTIONS).for_each(|i| self.on_http(Token(HTTP - 1 - i)));
+        }
         let Some(http) = self.http.as_mut() else { return };
         let late = |e: &Option<Exchange>| e.as_ref().is_some_and(|e| e.until <= now);
         let late: Vec<usize> = (0..http.all.len()).filter(|i| late(&http.all[*i])).collect();
@@ -221,23 +224,26 @@ impl Server {
     /// Goes as far as its socket lets it. False when it is over.
     fn advance(&mut self, exchange: &mut Exchange) -> bool {
         while exchange.answer.is_none() {
-            let mut piece = [0; 2048];
-            let room = (HTTP_HEAD_BYTES - exchange.head.len()).min(piece.len());
-            let is_over = match exchange.stream.read(&mut piece[..room]) {
-                Ok(0) => true,
-                Ok(n) => {
-                    exchange.head.extend_from_slice(&piece[..n]);
-                    false
-                }
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return true,
-                Err(e) if e.kind() == ErrorKind::Interrupted => false,
-                Err(_) => return false,
-            };
             let answer = match asked(&exchange.head) {
-                Asked::Partly if !is_over => continue,
-                Asked::Partly if exchange.head.is_empty() => return false,
-                Asked::Partly => self.refuse(BAD, "the request ends too early"),
-                Asked::Page { path, with_body } => self.page(&path).answer(with_body),
+                Asked::Partly => {
+                    let mut piece = [0; 2048];
+                    let room = (HTTP_HEAD_BYTES - exchange.head.len()).min(piece.len());
+                    match exchange.stream.read(&mut piece[..room]) {
+                        Ok(0) if exchange.head.is_empty() => return false,
+                        Ok(0) => self.refuse(BAD, "the request ends too early"),
+                        Ok(n) => {
+                            exchange.head.extend_from_slice(&piece[..n]);
+                            continue;
+                        }
+                        Err(e) if e.kind() == ErrorKind::WouldBlock => return true,
+                        Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                        Err(_) => return false,
+                    }
+                }
+                Asked::Page { path, with_body } => match self.page(&path) {
+                    Some(page) => page.answer(with_body),
+                    None => return true,
+                },
                 Asked::Bad(code, why) => self.refuse(code, why),
             };
             exchange.answer = Some(answer);

@@ -261,6 +261,7 @@ mod tests {
 
     use super::*;
     use crate::server::Options;
+    use crate::server::pages::Figures;
 
     #[test]
     fn a_sync_that_fails_is_counted_and_seen_until_one_succeeds() {
@@ -273,9 +274,9 @@ mod tests {
         let mut server = Server::new(&Options { keep: Some(keep), ..Options::default() }).unwrap();
         let failed = || Err(io::Error::other("no"));
         for (result, storage) in [(failed(), "degraded"), (failed(), "degraded"), (Ok(()), "good")] {
-            server.status = None;
+            server.figures = Figures::default();
             server.on_answer(Answer::Synced { upto: 0, result });
-            let page = server.page("/metrics").body;
+            let page = server.page("/metrics").expect("few are counted at once").body;
             assert!(page.contains(&format!("storage{{state=\"{storage}\"}} 1\n")), "{page}");
         }
         assert_eq!(server.node.counters().syncs_failed, 2);

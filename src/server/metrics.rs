@@ -113,6 +113,11 @@ impl Exposition {
             ("mailbox_bytes", "Bytes owed to broken sessions of this server.", status.mailbox_bytes),
             ("feed_memory_bytes", "Bytes of the feed in memory.", status.memory_bytes),
             ("feed_readable_bytes", "Bytes of the feed readers can have.", status.readable_bytes),
+            (
+                "unkept_rows",
+                "Names and names' sessions that are not on disk as they are.",
+                status.unkept_rows,
+            ),
             ("unexposed_bytes", "Bytes of messages that wait for a second copy.", status.unexposed_bytes),
             ("unconfirmed", "Messages the server furthest behind lacks.", longest(|other| other.unconfirmed)),
             ("missing", "Messages known of that are not here.", longest(|other| other.missing)),

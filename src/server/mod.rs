@@ -41,15 +41,16 @@ pub use options::{Options, StartError};
 pub use spawn::Spawn;
 
 use crate::base::id::LinkId;
-use crate::base::limits::{Limits, RESERVED_DESCRIPTORS, TURN_PROOFS, TURN_READ_BYTES, TURN_WRITES};
+use crate::base::limits::{Limits, RESERVED_DESCRIPTORS, TURN_READ_BYTES, TURN_WRITES};
 use crate::base::time::Time;
-use crate::node::{Action, Histogram, Input, Node, Status};
+use crate::node::{Action, Histogram, Input, Node};
 use crate::store::Request;
 use conn::{Conn, find};
 use http::Http;
 use inflow::Inflow;
 use keep::Disk;
 use noise::Credentials;
+use pages::Figures;
 use peers::Peers;
 use pool::Pool;
 use secret::Keys;
@@ -81,7 +82,7 @@ pub struct Server {
     listeners: Vec<Listener>,
     http: Option<Http>,
     /// What its pages say of the node, and when that was so.
-    status: Option<(Time, Status)>,
+    figures: Figures,
     signals: Signals,
     pool: Pool,
     disk: Option<Disk>,
@@ -169,7 +170,7 @@ impl Server {
             poll,
             listeners,
             http,
-            status: None,
+            figures: Figures::default(),
             signals,
             pool: Pool::new(options.limits.hash_threads, &waker)?,
             disk,
@@ -227,7 +228,7 @@ impl Server {
 
     fn turn(&mut self, events: &Events) {
         self.now = self.clock();
-        self.peers.proofs_left = TURN_PROOFS;
+        self.peers.start_turn();
         self.node.set_wall(wall());
         self.node.handle(self.now, Input::Time);
         std::mem::swap(&mut self.again, &mut self.resumed);
@@ -381,7 +382,7 @@ impl Server {
         }
         let accept = accepts.then_some(self.accept_from);
         let disk = self.disk.as_ref().map(Disk::deadline);
-        let http = self.http.as_ref().and_then(Http::deadline);
+        let http = self.figures.deadline().or_else(|| self.http.as_ref()?.deadline());
         let deadlines = [self.inflow.deadline(), self.stop_by, accept, disk, http, self.next_slow_address()];
         let deadlines = deadlines.into_iter().flatten();
         deadlines.map(|at| at.since(now)).chain(self.node.timeout(now)).min()

@@ -86,13 +86,28 @@ pub(super) struct Peers {
     pub waker: Arc<Waker>,
     /// Links whose proof may be looked at in this turn.
     pub proofs_left: usize,
+    /// Bytes that are still read from any of them in this turn.
+    pub bytes_left: usize,
     quiet: BTreeMap<(&'static str, String), Time>,
 }
 
 impl Peers {
     pub fn new(credentials: Credentials, waker: Arc<Waker>) -> Peers {
         let (all, quiet) = (BTreeMap::new(), BTreeMap::new());
-        Peers { all, credentials, lookup: None, waker, proofs_left: TURN_PROOFS, quiet }
+        Peers {
+            all,
+            credentials,
+            lookup: None,
+            waker,
+            proofs_left: TURN_PROOFS,
+            bytes_left: PEER_TURN_BYTES,
+            quiet,
+        }
+    }
+
+    /// As much again is done.
+    pub fn start_turn(&mut self) {
+        (self.proofs_left, self.bytes_left) = (TURN_PROOFS, PEER_TURN_BYTES);
     }
 
     /// True when this trouble with this address was not logged lately: then it may be now.
@@ -168,10 +183,9 @@ impl Server {
         if !self.may_prove(link) {
             return;
         }
-        let mut left = PEER_TURN_BYTES;
         while self.understand(link) {
             let Some(conn) = find(&mut self.conns, link).filter(|conn| conn.readable) else { return };
-            if left == 0 {
+            if self.peers.bytes_left == 0 {
                 return self.again.push(link);
             }
             match conn.stream.read(&mut self.buffer) {
@@ -181,7 +195,7 @@ impl Server {
                 }
                 Ok(n) => {
                     conn.readable = n == self.buffer.len() || conn.hung_up;
-                    left = left.saturating_sub(n);
+                    self.peers.bytes_left = self.peers.bytes_left.saturating_sub(n);
                     let peer = self.peers.all.get_mut(&link);
                     if let Some(tunnel) = peer.and_then(|peer| peer.tunnel.as_mut()) {
                         tunnel.take(&self.buffer[..n]);

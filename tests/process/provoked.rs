@@ -9,7 +9,7 @@ use activitystreamer::base::id::{LinkId, ServerId, StreamId};
 use activitystreamer::base::limits::{Limits, SERVERS_MAX};
 use activitystreamer::base::time::Time;
 use activitystreamer::base::vector::Vector;
-use activitystreamer::node::{Action, Input, Node, Seeds};
+use activitystreamer::node::{Action, Census, Input, Node, Seeds, Status};
 use activitystreamer::server::metrics::{self, Shell};
 use activitystreamer::sim::World;
 use activitystreamer::wire::encode;
@@ -41,7 +41,13 @@ fn watch(seen: &mut Seen, world: &mut World, happens: impl FnOnce(&mut World)) {
 }
 
 fn page(node: &Node) -> String {
-    metrics::text(node, &node.status(), &Shell::default())
+    metrics::text(node, &status(node), &Shell::default())
+}
+
+fn status(node: &Node) -> Status {
+    let mut census = Census::default();
+    while !node.count_mailboxes(&mut census, 1) {}
+    node.status(&census)
 }
 
 fn tell(w: &mut World, link: LinkId, command: &str, rest: &str) {
@@ -151,7 +157,7 @@ pub fn ids(seen: &mut Seen) {
 }
 
 fn seen_mailbox(node: &Node) {
-    let status = node.status();
+    let status = status(node);
     assert!(status.mailboxes > 0 && status.mailbox_bytes > 0, "{status:?}");
 }
 

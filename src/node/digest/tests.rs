@@ -10,6 +10,7 @@ use crate::base::time::Time;
 use crate::base::vector::Vector;
 use crate::node::peer::Peer;
 use crate::node::registry::BUCKETS;
+use crate::node::status::Census;
 use crate::node::{Input, Seeds};
 use crate::wire::frame::{self, Frame, Frames};
 use crate::wire::line::Flow;
@@ -100,6 +101,12 @@ fn a_newcomer_is_told_all_sessions_and_no_more_a_turn_than_the_bound() {
         names.put(rec);
         names.taken.push((generation, generation, Time::START));
     }
+    let (mut census, mut pieces) = (Census::default(), 1);
+    while !node.count_mailboxes(&mut census, 100) {
+        pieces += 1;
+    }
+    let status = node.status(&census);
+    assert_eq!((pieces, status.mailboxes), (NAMES / 100, u64::from(NAMES)));
     node.on_want(peer, Want { buckets: Vec::new(), last: true });
     node.on_sync(peer, &Sync { records: Vec::new(), last: true });
     let (turns, said) = turns(&mut node, peer);
