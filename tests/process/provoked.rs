@@ -192,6 +192,11 @@ pub fn gauges(seen: &mut Seen) {
         let offset = read.expect("the disk is asked");
         w.node.handle(w.now, Input::Chunk { offset, bytes: None });
     });
+    // A session is to be kept.
+    watch(seen, w, |w| {
+        let bob = w.connect();
+        tell(w, bob, "LOGIN", BOB);
+    });
 }
 
 /// A node and other servers that are nothing but what they say.
