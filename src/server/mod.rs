@@ -102,6 +102,8 @@ pub struct Server {
     /// The time of this turn.
     now: Time,
     stop_by: Option<Time>,
+    /// Until then a signal to stop is the one before.
+    deaf_until: Time,
     drain: Duration,
     spawner: Option<Spawner>,
     /// It ends because it is not needed, and leaves nothing behind.
@@ -183,6 +185,7 @@ impl Server {
             start: Instant::now(),
             now: Time::START,
             stop_by: None,
+            deaf_until: Time::START,
             drain: options.limits.drain,
             spawner,
             retires: false,

@@ -2,10 +2,11 @@
 
 use std::net::TcpListener;
 use std::process::Command;
+use std::time::Instant;
 
 use serde_json::json;
 
-use crate::stage::{BINARY, CHEAP, Process, Server};
+use crate::stage::{BINARY, CHEAP, PATIENCE, Process, Server};
 
 #[test]
 fn a_server_stops_cleanly_at_sigterm_and_at_sigint() {
@@ -54,8 +55,12 @@ fn a_second_signal_stops_a_server_at_once() {
     }
     server.process.signal("TERM");
     ann.hear_end();
-    server.process.signal("TERM");
-    server.process.errors.line_with("stopping at once");
+    // One that comes with the first, or nearly, is the first.
+    let until = Instant::now() + PATIENCE;
+    while !server.process.errors.so_far().iter().any(|line| line.contains("stopping at once")) {
+        server.process.signal("TERM");
+        assert!(Instant::now() < until, "it stops at once");
+    }
     server.process.end_with(0);
 }
 
