@@ -7,8 +7,9 @@
 //! Invariant: what [`Memory::write`] returned from outlives the program, and what was said outlives the machine. A
 //! record that was cut off at a crash is left out: nobody was told of it.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::ids::{Change, Ids};
@@ -102,7 +103,9 @@ fn rewrite(path: &Path, ids: &Ids) -> io::Result<(File, u64)> {
     let new = beside(path, "new");
     let mut bytes = Vec::new();
     put(&mut bytes, &ids.state());
-    let mut file = File::create(&new)?;
+    // Who reads it can speak as this client.
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
     file.write_all(&bytes)?;
     file.sync_all()?;
     fs::rename(&new, path)?;
@@ -193,6 +196,7 @@ mod tests {
         }
         memory.write(&mut ids).unwrap();
         assert!(fs::metadata(&path).unwrap().len() < 6 << 20);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let state = ids.state();
         drop(memory);
         assert_eq!(Memory::open(&path).unwrap().1.state(), state);
