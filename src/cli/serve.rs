@@ -39,12 +39,17 @@ pub fn run(args: &[OsString], given: &ServerArgs) -> ExitCode {
         Err(why) => return failed(&why),
     }
     let shared_port = options.shared_port;
+    // Its log goes where that of the others goes.
+    let is_one_of_several = shared_port.is_some() || options.limits.spawned.is_some();
     let mut server = match Server::new(&options) {
         Ok(server) => server,
         Err(error) => return failed(&error.to_string()),
     };
     // The server has its keys; the secret is wiped.
     drop(options);
+    if is_one_of_several && let Some(own) = server.addresses().next() {
+        logging::name(own.port().to_string());
+    }
     // For scripts; that nobody reads it is no reason to stop.
     for address in server.addresses().filter(|address| Some(address.port()) != shared_port) {
         let _ = writeln!(std::io::stdout(), "listening on {address}");

@@ -115,7 +115,10 @@ fn a_stop_that_all_processes_of_a_group_are_told_at_once_is_one() {
     let kill = Command::new("kill").args(["-s", "TERM"]).args(all).status();
     assert!(kill.is_ok_and(|status| status.success()));
     let rest = group.process.errors.rest();
-    assert!(rest.contains("stopping") && !rest.contains("stopping at once"), "{rest}");
+    assert!(!rest.contains("stopping at once"), "{rest}");
+    for own in &group.own {
+        assert!(rest.contains(&format!("{}: stopping", own.port())), "it says whose line it is: {rest}");
+    }
     group.process.end_with(0);
 }
 
