@@ -287,6 +287,17 @@ fn it_stops_and_goes_on_as_a_shell_wants() {
 }
 
 #[test]
+fn what_a_killed_client_left_on_the_screen_is_gone() {
+    let folder = Folder::new("terminal-left");
+    let server = Server::start(&[]);
+    let mut left = Command::new("sh");
+    left.args(["-c", r#"printf '\033[?1049hleft\n\n  here'; exec "$@""#, "sh", BINARY]);
+    let mut ann = client_by(left, &folder, server.port, &[]);
+    let screen = ann.wait_for("online");
+    assert!(!screen.contains("left") && !screen.contains("here"), "{screen}");
+}
+
+#[test]
 fn without_a_shell_it_does_not_stop() {
     let folder = Folder::new("terminal-alone");
     let server = Server::start(&[]);

@@ -145,7 +145,7 @@ impl Ui {
     /// What was pasted goes into the line.
     pub(super) fn paste(&mut self, clock: &str, pasted: &str) {
         if !self.editor.insert(pasted) {
-            self.note(clock, "what was pasted is too long for the line; say it through a pipe");
+            self.note(clock, "a line has 64 KiB at most; the end of what was pasted is left out");
         }
     }
 
