@@ -65,6 +65,7 @@ enum Command {
     #[command(after_help = bench::HELP)]
     Bench(bench::BenchArgs),
     /// Run whole networks of servers in virtual time, with faults, and check what they promise
+    #[command(after_help = sim::help())]
     Sim(sim::SimArgs),
     /// Print what makes a shell complete this program's flags
     Completions(pages::CompletionArgs),
