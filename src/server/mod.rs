@@ -132,7 +132,8 @@ impl Server {
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let mut listeners = Vec::new();
         let listen = |port, shared| {
-            listen::open(options.bind, port, shared).map_err(|error| StartError::Listen(port, error))
+            let opened = listen::open(options.bind, port, shared);
+            opened.map_err(|error| StartError::Listen(options.bind, port, error))
         };
         let mut sockets = listen(options.port, false)?;
         let port =
