@@ -270,8 +270,20 @@ impl Server {
         };
         self.open -= usize::from(!peer.is_reserved());
         peer.joined = true;
+        if server == self.peers.credentials.id {
+            self.met_itself(link);
+        }
         let address = address.ip().to_canonical();
         self.node.handle(self.now, Input::Joined { link, server, key, address });
+    }
+
+    /// What was dialled is this server: its other end is here, too, and need not wonder why it closes.
+    fn met_itself(&mut self, link: LinkId) {
+        let near = find(&mut self.conns, link).and_then(|conn| conn.stream.local_addr().ok());
+        for (other, peer) in &mut self.peers.all {
+            let far = find(&mut self.conns, *other).and_then(|conn| conn.stream.peer_addr().ok());
+            peer.explained |= far.is_some() && far == near;
+        }
     }
 
     /// The other end is no server of this network.
