@@ -212,15 +212,15 @@ fn a_secret_that_cannot_be_had_is_no_start_and_says_what_to_do() {
     let folder = Folder::new("unreadable");
     let file = folder.path("file");
     std::fs::write(&file, "\n").expect("a file");
-    for (flags, hint) in [
-        (["--secret-file", &*folder.path("none")], "No such file"),
-        (["--secret-file", &file], "empty"),
-        (["--data-dir", &file], "--secret-file"),
-        (["-s", ""], "not empty"),
+    for (flags, hint, code) in [
+        (["--secret-file", &*folder.path("none")], "No such file", 1),
+        (["--secret-file", &file], "empty", 1),
+        (["--data-dir", &file], "--secret-file", 1),
+        (["-s", ""], "not empty", 2),
     ] {
         let mut server = Process::start(Command::new(BINARY).arg("server").args(CHEAP).args(flags));
         let errors = server.errors.rest();
         assert!(errors.contains(hint), "{flags:?} is refused with a hint, not {errors:?}");
-        server.end_with(1);
+        server.end_with(code);
     }
 }
