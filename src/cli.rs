@@ -30,7 +30,7 @@ use crate::demo;
 use crate::server::secret::{DATA_DIR, Source};
 use crate::server::{Bind, Keep, Options};
 use crate::store::{Fsync, Retention};
-use values::{hidden, place, processes, size, time};
+use values::{fsync, hidden, host, level, place, processes, size, time};
 
 /// The port of servers since the first of them.
 const PORT: u16 = 3780;
@@ -65,6 +65,7 @@ enum Command {
     #[command(after_help = bench::HELP)]
     Bench(bench::BenchArgs),
     /// Run whole networks of servers in virtual time, with faults, and check what they promise
+    #[command(after_help = sim::help())]
     Sim(sim::SimArgs),
     /// Print what makes a shell complete this program's flags
     Completions(pages::CompletionArgs),
@@ -85,13 +86,15 @@ flags -lp, -lh, -rp and -rh may be written with one dash.
 
 With --max-clients a network that is full starts another server by itself, which ends when it is not needed; see \
 --spawn. Until it is there, who comes is let in all the same.
+
 Every flag may also stand in a TOML file (--config), as `away = \"5m\"`, or in the environment, as AS_AWAY=5m: \
 a flag wins over the environment, that over the file. --print-config shows what holds, and from where.
 
 The log goes to standard error; RUST_LOG=debug shows more of it, RUST_LOG=warn less. SIGUSR1 logs what was \
 counted, SIGHUP reads the settings anew. SIGTERM and SIGINT stop the server. It drains: its clients are sent to the other servers (REDIRECT), which \
 takes --drain at most, and lose nothing; so a network is restarted one server after the other. Without another \
-server clients get what they are owed, for at most 2 s, and are closed. A second signal stops it at once.
+server clients get what they are owed, for at most 2 s, and are closed. A second signal, half a second later or more, \
+stops it at once.
 
 Exit codes: 0 stopped by a signal, 1 could not start, 2 wrong command line.";
 
@@ -109,7 +112,7 @@ struct ServerArgs {
     local_port: u16,
     /// Name under which clients reach this server. Without it, or if it is this machine's own loopback, only
     /// this machine can connect; with it every interface is listened on [-lh]
-    #[arg(long, alias = "lh", value_name = "HOST")]
+    #[arg(long, alias = "lh", value_name = "HOST", value_parser = host)]
     local_host: Option<String>,
     /// Servers that share the port, each a process with a port of its own that follows it (with -lp 0 a free one)
     /// and linked to the others: a group, for machines with more cores than one. auto: one for each core
@@ -124,8 +127,8 @@ struct ServerArgs {
     /// Longest line from a client, and longest broadcast
     #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = size)]
     line_bytes: usize,
-    /// How much of the conversation is kept in memory: what a slow reader may fall behind, or an absent
-    /// user miss
+    /// How much of the conversation is kept in memory; who is further behind reads from disk, or with --ephemeral
+    /// has lost it
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size)]
     feed_bytes: usize,
     /// How long a registered user whose connection broke is owed what is said meanwhile
@@ -153,7 +156,7 @@ struct ServerArgs {
     #[arg(long, value_name = "N", default_value_t = Limits::default().hash_threads as u16, value_parser = clap::value_parser!(u16).range(1..=64))]
     hash_threads: u16,
     /// A server of the network to join; the others are learned from it. It is tried until it is there [-rh]
-    #[arg(long, alias = "rh", value_name = "HOST", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    #[arg(long, alias = "rh", value_name = "HOST", value_parser = host)]
     remote_host: Option<String>,
     /// Its port [default: 3780] [-rp]
     #[arg(long, alias = "rp", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
@@ -181,7 +184,7 @@ struct ServerArgs {
     retention_age: Duration,
     /// When messages are synced, so that they outlive the machine: after each turn (always), once a second
     /// (interval), or when the system likes (never). What ends the process alone loses none of them
-    #[arg(long, value_name = "WHEN", default_value_t = Fsync::Interval)]
+    #[arg(long, value_name = "WHEN", default_value_t = Fsync::Interval, value_parser = fsync())]
     fsync: Fsync,
     /// Milliseconds between two announces of this server's load to the others
     #[arg(short, long = "announce", alias = "announce-ms", value_name = "MS", default_value_t = 5000, value_parser = clap::value_parser!(u64).range(100..=600_000))]
@@ -212,8 +215,8 @@ struct ServerArgs {
     /// machine's loopback; 0 takes a free one. The address is printed on standard output
     #[arg(long, value_name = "ADDR:PORT", value_parser = place)]
     http: Option<SocketAddr>,
-    /// What is logged: off, error, warn, info, debug or trace [default: RUST_LOG, or info]
-    #[arg(long, value_name = "LEVEL")]
+    /// What is logged [default: RUST_LOG, or info]
+    #[arg(long, value_name = "LEVEL", value_parser = level())]
     log: Option<log::LevelFilter>,
     /// A TOML file with settings: the flags above, without their dashes
     #[arg(long, value_name = "FILE")]

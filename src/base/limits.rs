@@ -150,6 +150,9 @@ pub const STALLED: Duration = Duration::from_secs(1);
 pub const STOP: Duration = Duration::from_secs(2);
 /// How long after that the last is still written to other servers.
 pub const STOP_PEERS: Duration = Duration::from_millis(500);
+/// For so long after the signal to stop another is the same one: who stops a service tells each of its processes,
+/// and the one that looks after a group passes it on. A hurried second Ctrl-C may come as fast, a third does not.
+pub const STOP_AGAIN: Duration = Duration::from_millis(500);
 /// Sessions that a draining server sends away in a second, at least; more where else half of its time would not
 /// do for all. Each is a login elsewhere, which costs some tens of microseconds there.
 pub const SEND_AWAY_RATE: u64 = 200;

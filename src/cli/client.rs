@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::PORT;
-use super::values::server_at;
+use super::values::{host, server_at};
 use crate::client;
 
 /// What its help says at the end.
@@ -35,7 +35,7 @@ refused; 4 a message refused, or input that cannot be read; 5 the output cannot 
 #[derive(Debug, Args)]
 pub struct ClientArgs {
     /// The server's host name or address [-rh]
-    #[arg(long, alias = "rh", value_name = "HOST", default_value = "localhost")]
+    #[arg(long, alias = "rh", value_name = "HOST", default_value = "localhost", value_parser = host)]
     pub remote_host: String,
     /// The server's port [-rp]
     #[arg(long, alias = "rp", value_name = "PORT", default_value_t = PORT, value_parser = clap::value_parser!(u16).range(1..))]

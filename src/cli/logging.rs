@@ -8,6 +8,8 @@ use log::{LevelFilter, Log, Metadata, Record};
 struct Changing(RwLock<Logger>);
 
 static LOG: OnceLock<Changing> = OnceLock::new();
+/// What stands before each line.
+static NAME: OnceLock<String> = OnceLock::new();
 
 /// Begins to log what `RUST_LOG` names, or what is `usual`.
 pub fn start(usual: &str) {
@@ -17,6 +19,11 @@ pub fn start(usual: &str) {
 /// Logs this from now on.
 pub fn set(level: LevelFilter) {
     change(Builder::new().filter_level(level).build());
+}
+
+/// Puts this before each line from now on: several processes write to one place.
+pub fn name(name: String) {
+    let _ = NAME.set(name);
 }
 
 fn change(logger: Logger) {
@@ -36,7 +43,17 @@ impl Log for Changing {
     }
 
     fn log(&self, record: &Record<'_>) {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).log(record);
+        let logger = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        match NAME.get() {
+            Some(name) => logger.log(
+                &Record::builder()
+                    .metadata(record.metadata().clone())
+                    .module_path(record.module_path())
+                    .args(format_args!("{name}: {}", record.args()))
+                    .build(),
+            ),
+            None => logger.log(record),
+        }
     }
 
     fn flush(&self) {

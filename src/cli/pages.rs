@@ -25,7 +25,15 @@ pub struct ManArgs {
 pub fn completions(args: &CompletionArgs) -> ExitCode {
     let mut text = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "activitystreamer", &mut text);
-    over(io::stdout().write_all(&text), "standard output")
+    print(&text)
+}
+
+/// Writes what was asked for to standard output. That somebody has read enough of it is no failure.
+pub fn print(text: &[u8]) -> ExitCode {
+    match io::stdout().write_all(text).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        written => over(written, "standard output"),
+    }
 }
 
 /// Writes the manual's pages.

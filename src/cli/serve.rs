@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use super::config::{Change, Settings, environment};
-use super::{ServerArgs, logging};
+use super::{ServerArgs, logging, pages};
 use crate::base::limits::Limits;
 use crate::server::group::SHARING;
 use crate::server::secret::Source;
@@ -22,12 +22,13 @@ pub fn run(args: &[OsString], given: &ServerArgs) -> ExitCode {
         Err(why) => return wrong(&why),
     };
     if given.print_config {
-        // That nobody reads it is no reason to fail.
-        let _ = write!(std::io::stdout(), "{}", settings.print());
-        return ExitCode::SUCCESS;
+        return pages::print(settings.print().as_bytes());
     }
     if given.check_config {
         return check(&options);
+    }
+    if let Err(why) = has_memory(&options) {
+        return failed(&why);
     }
     set_log(&settings);
     match settings.group(given, &options) {
@@ -39,12 +40,17 @@ pub fn run(args: &[OsString], given: &ServerArgs) -> ExitCode {
         Err(why) => return failed(&why),
     }
     let shared_port = options.shared_port;
+    // Its log goes where that of the others goes.
+    let is_one_of_several = shared_port.is_some() || options.limits.spawned.is_some();
     let mut server = match Server::new(&options) {
         Ok(server) => server,
         Err(error) => return failed(&error.to_string()),
     };
     // The server has its keys; the secret is wiped.
     drop(options);
+    if is_one_of_several && let Some(own) = server.addresses().next() {
+        logging::name(own.port().to_string());
+    }
     // For scripts; that nobody reads it is no reason to stop.
     for address in server.addresses().filter(|address| Some(address.port()) != shared_port) {
         let _ = writeln!(std::io::stdout(), "listening on {address}");
@@ -74,15 +80,25 @@ fn wrong(why: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
+/// Whether the system would give what is reserved for the talk: without it a start would end half-way.
+fn has_memory(options: &Options) -> Result<(), String> {
+    let bytes = options.limits.feed_bytes;
+    Vec::<u8>::new()
+        .try_reserve_exact(bytes.next_power_of_two())
+        .map_err(|_| format!("--feed-bytes {bytes} is more memory than this machine gives; choose less"))
+}
+
 /// What a start would find, as far as it can be seen without one.
 fn check(options: &Options) -> ExitCode {
+    if let Err(why) = has_memory(options) {
+        return wrong(&why);
+    }
     if let Source::File(_) = options.secret
         && let Err(why) = options.secret.obtain(options.join.is_some())
     {
         return wrong(&why);
     }
-    let _ = writeln!(std::io::stdout(), "the settings are good");
-    ExitCode::SUCCESS
+    pages::print(b"the settings are good\n")
 }
 
 fn set_log(settings: &Settings) {

@@ -2,14 +2,14 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::Value;
 
-use super::values::{place, time};
+use super::values::{page, time};
 
 /// Where `status` asks unless it is told.
 const USUAL: &str = "127.0.0.1:9780";
@@ -26,8 +26,8 @@ Exit codes: 0 all is well; 1 something is not, or no answer came; 2 wrong comman
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// Where the server's status pages are; a port alone is one of this machine's
-    #[arg(value_name = "ADDR:PORT", default_value = USUAL, value_parser = place)]
-    at: SocketAddr,
+    #[arg(value_name = "HOST:PORT", default_value = USUAL, value_parser = page)]
+    at: (String, u16),
     /// Ask again and again, every 2 s or what is said
     #[arg(long, value_name = "TIME", value_parser = time, num_args = 0..=1, require_equals = true, default_missing_value = "2s")]
     watch: Option<Duration>,
@@ -42,13 +42,16 @@ pub struct StatusArgs {
 /// Prints a server's status, once or again and again.
 pub fn run(args: &StatusArgs) -> ExitCode {
     loop {
-        let (text, is_well) = match ask(args.at, args.alive) {
+        let (text, is_well) = match ask((&*args.at.0, args.at.1), args.alive) {
             Ok(Value::String(alive)) => (alive, true),
             Ok(page) => {
                 let is_well = page["healthy"] == true;
                 (if args.json { format!("{page:#}\n") } else { table(&page) }, is_well)
             }
-            Err(why) => (format!("error: no status from {}: {why}\n", args.at), false),
+            Err(why) => {
+                let (host, port) = &args.at;
+                (format!("error: no status from {host} port {port}: {why}\n"), false)
+            }
         };
         let Some(pause) = args.watch else {
             let shown = if text.starts_with("error: ") {
@@ -72,7 +75,7 @@ fn write(mut to: impl Write, text: &str) -> bool {
 }
 
 /// The status page; or with `alive` the text that says so.
-pub(crate) fn ask(at: SocketAddr, alive: bool) -> Result<Value, String> {
+pub(crate) fn ask(at: impl ToSocketAddrs, alive: bool) -> Result<Value, String> {
     let page = get(at, if alive { "/healthz" } else { "/status" }).map_err(|error| match error.kind() {
         io::ErrorKind::ConnectionRefused => "nobody listens there; start the server with --http".to_owned(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "it does not answer".to_owned(),
@@ -89,11 +92,18 @@ pub(crate) fn ask(at: SocketAddr, alive: bool) -> Result<Value, String> {
 }
 
 /// The page with its head.
-fn get(at: SocketAddr, path: &str) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&at, PATIENCE)?;
+fn get(at: impl ToSocketAddrs, path: &str) -> io::Result<String> {
+    let mut found = Err(io::Error::other("the host has no address"));
+    for address in at.to_socket_addrs()? {
+        found = TcpStream::connect_timeout(&address, PATIENCE);
+        if found.is_ok() {
+            break;
+        }
+    }
+    let mut stream = found?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", stream.peer_addr()?)?;
     let mut page = String::new();
     stream.take(ANSWER_BYTES).read_to_string(&mut page)?;
     Ok(page)

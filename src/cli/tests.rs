@@ -1,3 +1,4 @@
+use super::values::page;
 use super::*;
 use crate::server::Spawn;
 use clap::CommandFactory;
@@ -71,11 +72,16 @@ fn wrong_values_are_refused_with_what_to_do() {
         ("as server -a 99", "100..=600000"),
         ("as server -s x --secret-file y", "cannot be used with"),
         ("as server -lp 70000", "65535"),
+        ("as server -lh one.example:3780", "the port has a flag of its own"),
+        ("as server -rh=", "without blanks"),
+        ("as server -s=", "not empty"),
+        ("as server --log loud", "off, error, warn"),
     ] {
         let error = options(line).unwrap_err();
         assert!(error.contains(hint), "{line}: {error}");
     }
     assert!(parse("as client -s x").is_err());
+    assert!(parse("as client -rh localhost:3780").unwrap_err().to_string().contains("-rp"));
 }
 
 #[test]
@@ -94,8 +100,23 @@ fn where_the_status_pages_are_is_this_machine_unless_it_is_said() {
     assert_eq!(at("9780"), Ok("127.0.0.1:9780".into()));
     assert_eq!((at(":0"), at("[::]:1")), (Ok("127.0.0.1:0".into()), Ok("[::]:1".into())));
     assert!(at("localhost:1").unwrap_err().contains("127.0.0.1:9780") && at("70000").is_err());
+    let asked = |text: &str| page(text).map(|(host, port)| format!("{host} {port}"));
+    assert_eq!((asked("9780"), asked("http://[::1]:1/")), (Ok("127.0.0.1 9780".into()), Ok("::1 1".into())));
+    assert_eq!(asked("one.example:9780"), Ok("one.example 9780".into()));
+    assert!(asked("one.example").unwrap_err().contains("one.example:9780"));
     let options = options("as server --http 0.0.0.0:9780").unwrap();
     assert_eq!(options.http.map(|at| at.to_string()), Some("0.0.0.0:9780".into()));
+}
+
+#[test]
+fn hosts_are_names_and_addresses() {
+    for good in ["localhost", "one.example", "10.0.0.1", "::1", "fe80::1%eth0", "a_b"] {
+        assert_eq!(host(good), Ok(good.to_owned()));
+    }
+    assert_eq!(host("[::1]"), Ok("::1".to_owned()));
+    for bad in ["", "[]", "a b", "a\nb", "a:1", "::1:x:y", &"h".repeat(254)] {
+        assert!(host(bad).is_err(), "{bad:?}");
+    }
 }
 
 #[test]

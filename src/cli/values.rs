@@ -1,16 +1,35 @@
 //! How values are written on the command line.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use zeroize::Zeroizing;
 
 use crate::base::limits::GROUP_MOST;
+use crate::store::Fsync;
+
+/// Bytes of a host's name: what the domain name system allows.
+const HOST_BYTES: usize = 253;
 
 /// A secret, wiped when it is dropped.
-#[expect(clippy::unnecessary_wraps, reason = "clap asks for it")]
 pub fn hidden(text: &str) -> Result<Zeroizing<String>, String> {
-    Ok(Zeroizing::new(text.to_owned()))
+    match text {
+        "" => Err("a secret is not empty".to_owned()),
+        _ => Ok(Zeroizing::new(text.to_owned())),
+    }
+}
+
+/// What is logged.
+pub fn level() -> impl TypedValueParser<Value = log::LevelFilter> {
+    let levels = PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"]);
+    levels.map(|text| text.parse().expect("each of them is a level"))
+}
+
+/// When talk is synced.
+pub fn fsync() -> impl TypedValueParser<Value = Fsync> {
+    let times = PossibleValuesParser::new(["always", "interval", "never"]);
+    times.map(|text| text.parse().expect("each of them is one"))
 }
 
 /// Bytes: a number, or one with K, M or G behind it.
@@ -75,12 +94,37 @@ pub fn place(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
+/// A host: a name or an address, that of IPv6 in brackets or without.
+pub fn host(text: &str) -> Result<String, String> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let is_odd = |c: char| c.is_whitespace() || c.is_control();
+    if bare.is_empty() || bare.len() > HOST_BYTES || bare.contains(is_odd) {
+        return Err(format!("a host is a name or an address, without blanks, of at most {HOST_BYTES} bytes"));
+    }
+    // An address may name its interface behind a %.
+    let address = bare.split('%').next().unwrap_or_default();
+    if bare.contains(':') && address.parse::<IpAddr>().is_err() {
+        return Err("a host is a name or an address; the port has a flag of its own, -rp or -lp".to_owned());
+    }
+    Ok(bare.to_owned())
+}
+
+/// Where somebody's status pages are: a port of this machine, or a host with its port; or as a server prints it.
+pub fn page(text: &str) -> Result<(String, u16), String> {
+    match place(text) {
+        Ok(at) => Ok((at.ip().to_string(), at.port())),
+        Err(_) => server_at(text.strip_prefix("http://").map_or(text, |text| text.trim_end_matches('/')))
+            .map_err(|_| {
+                "it is a port, or a host and a port, as 9780, one.example:9780 or [::1]:9780".to_owned()
+            }),
+    }
+}
+
 /// A server: a host name or address, and a port.
 pub fn server_at(text: &str) -> Result<(String, u16), String> {
     let parts = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
-    let bare = |host: &str| host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    match parts.map(|(host, port)| (bare(host), port)) {
-        Some((host, port)) if !host.is_empty() && port > 0 => Ok((host, port)),
+    match parts.map(|(name, port)| (host(name), port)) {
+        Some((Ok(host), port)) if port > 0 => Ok((host, port)),
         _ => Err("it is a host and a port, as localhost:3780 or [::1]:3780".to_owned()),
     }
 }

@@ -103,6 +103,7 @@ fn rewrite(path: &Path, ids: &Ids) -> io::Result<(File, u64)> {
     let new = beside(path, "new");
     let mut bytes = Vec::new();
     put(&mut bytes, &ids.state());
+    // Who reads it can speak as this client.
     let mut file = private(OpenOptions::new().write(true).truncate(true), &new)?;
     file.write_all(&bytes)?;
     file.sync_all()?;
@@ -200,6 +201,7 @@ mod tests {
         }
         memory.write(&mut ids).unwrap();
         assert!(fs::metadata(&path).unwrap().len() < 6 << 20);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let state = ids.state();
         drop(memory);
         assert_eq!(Memory::open(&path).unwrap().1.state(), state);

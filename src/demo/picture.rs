@@ -81,7 +81,8 @@ impl Picture {
         }
         let text = scene.picture();
         let over = self.over();
-        self.print(&format!("{over}{text}"));
+        // What is too long for a line is cut: a line that became two would not be drawn over.
+        self.print(&format!("{over}\x1b[?7l{text}\x1b[?7h"));
         self.lines = text.lines().count();
     }
 

@@ -6,7 +6,7 @@ use std::io;
 
 use mio::{Interest, Token};
 
-use super::conn::Conn;
+use super::conn::{Conn, find};
 use super::lookup::{self, Found, Lookup};
 use super::noise::Tunnel;
 use super::peers::{Dial, Peer};
@@ -140,5 +140,14 @@ impl Server {
             None => format!("{} took the connection and does not answer as a server does", peer.label),
             Some(_) => format!("no answer from {}; it is tried again", peer.label),
         });
+    }
+
+    /// What was dialled is this server: its other end is here, too, and need not wonder why it closes.
+    pub(super) fn met_itself(&mut self, link: LinkId) {
+        let near = find(&mut self.conns, link).and_then(|conn| conn.stream.local_addr().ok());
+        for (other, peer) in &mut self.peers.all {
+            let far = find(&mut self.conns, *other).and_then(|conn| conn.stream.peer_addr().ok());
+            peer.explained |= far.is_some() && far == near;
+        }
     }
 }

@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use mio::Waker;
 
-use super::{Server, wall};
+use super::Server;
 use crate::base::limits::{JOURNAL_EXPIRY, JOURNAL_RETRY};
 use crate::base::row::{Row, Table};
 use crate::base::time::Time;
@@ -253,6 +254,11 @@ impl Server {
             }
         }
     }
+}
+
+/// Milliseconds since 1970. Nothing waits by it.
+pub(super) fn wall() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 #[cfg(test)]

@@ -115,7 +115,11 @@ impl Server {
                 Err(e) if [ErrorKind::ConnectionAborted, ErrorKind::Interrupted].contains(&e.kind()) => {}
                 Err(e) => {
                     self.node.counters_mut().accepts_failed += 1;
-                    log::warn!("accepting a connection failed: {e}; trying again in {ACCEPT_RETRY:?}");
+                    if self.peers.may_log(self.now, "accept", "") {
+                        log::warn!(
+                            "accepting a connection failed: {e}; it is tried again every {ACCEPT_RETRY:?}"
+                        );
+                    }
                     self.accept_from = self.now + ACCEPT_RETRY;
                     return;
                 }

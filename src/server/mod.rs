@@ -26,7 +26,7 @@ pub(crate) mod sys;
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::net::TcpListener;
@@ -48,7 +48,7 @@ use crate::store::Request;
 use conn::{Conn, find};
 use http::Http;
 use inflow::Inflow;
-use keep::Disk;
+use keep::{Disk, wall};
 use noise::Credentials;
 use pages::Figures;
 use peers::Peers;
@@ -105,6 +105,8 @@ pub struct Server {
     /// How long turns took.
     turns: Histogram,
     stop_by: Option<Time>,
+    /// Until then a signal to stop is the one before.
+    deaf_until: Time,
     drain: Duration,
     spawner: Option<Spawner>,
     /// It ends because it is not needed, and leaves nothing behind.
@@ -133,7 +135,8 @@ impl Server {
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let mut listeners = Vec::new();
         let listen = |port, shared| {
-            listen::open(options.bind, port, shared).map_err(|error| StartError::Listen(port, error))
+            let opened = listen::open(options.bind, port, shared);
+            opened.map_err(|error| StartError::Listen(options.bind, port, error))
         };
         let mut sockets = listen(options.port, false)?;
         let port =
@@ -187,6 +190,7 @@ impl Server {
             now: Time::START,
             turns: Histogram::default(),
             stop_by: None,
+            deaf_until: Time::START,
             drain: options.limits.drain,
             spawner,
             retires: false,
@@ -391,9 +395,4 @@ impl Server {
     fn clock(&self) -> Time {
         Time::from_start(self.start.elapsed())
     }
-}
-
-/// Milliseconds since 1970. Nothing waits by it.
-fn wall() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

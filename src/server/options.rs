@@ -59,7 +59,7 @@ impl Default for Options {
 #[derive(Debug)]
 pub enum StartError {
     /// The port cannot be had.
-    Listen(u16, io::Error),
+    Listen(Bind, u16, io::Error),
     /// The address of the status pages cannot be had.
     Http(SocketAddr, io::Error),
     /// There is no cluster secret.
@@ -79,7 +79,12 @@ impl From<io::Error> for StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StartError::Listen(port, error) => {
+            StartError::Listen(Bind::Only(address), _, error)
+                if error.kind() == io::ErrorKind::AddrNotAvailable =>
+            {
+                write!(f, "cannot listen on {address}: this machine does not have it; --bind chooses another")
+            }
+            StartError::Listen(_, port, error) => {
                 write!(f, "cannot listen on port {port}: {error}; -lp chooses another, -lp 0 a free one")
             }
             StartError::Http(at, error) => {

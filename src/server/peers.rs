@@ -94,15 +94,7 @@ pub(super) struct Peers {
 impl Peers {
     pub fn new(credentials: Credentials, waker: Arc<Waker>) -> Peers {
         let (all, quiet) = (BTreeMap::new(), BTreeMap::new());
-        Peers {
-            all,
-            credentials,
-            lookup: None,
-            waker,
-            proofs_left: TURN_PROOFS,
-            bytes_left: PEER_TURN_BYTES,
-            quiet,
-        }
+        Peers { all, credentials, lookup: None, waker, proofs_left: 0, bytes_left: 0, quiet }
     }
 
     /// As much again is done.
@@ -284,6 +276,9 @@ impl Server {
         };
         self.open -= usize::from(!peer.is_reserved());
         peer.joined = true;
+        if server == self.peers.credentials.id {
+            self.met_itself(link);
+        }
         let address = address.ip().to_canonical();
         self.node.handle(self.now, Input::Joined { link, server, key, address });
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGUSR1};
 
 use super::{Server, notify};
-use crate::base::limits::{STOP, STOP_PEERS};
+use crate::base::limits::{STOP, STOP_AGAIN, STOP_PEERS};
 use crate::node::{Counters, Input};
 
 impl Server {
@@ -17,11 +17,11 @@ impl Server {
                 report(self.node.counters());
             } else if signal == SIGHUP {
                 self.on_hangup();
-            } else if self.stop_by.is_some() {
+            } else if self.stop_by.is_none() {
+                self.stop();
+            } else if self.now >= self.deaf_until {
                 log::warn!("stopping at once");
                 self.stop_by = Some(self.now);
-            } else {
-                self.stop();
             }
         }
     }
@@ -36,6 +36,7 @@ impl Server {
         };
         log::info!("stopping: {} connections {what}", self.open);
         self.stop_by = Some(self.now + drain + STOP + STOP_PEERS);
+        self.deaf_until = self.now + STOP_AGAIN;
     }
 
     fn on_hangup(&mut self) {

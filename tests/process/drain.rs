@@ -209,8 +209,7 @@ fn with_one_who_stays(flags: &[&str]) -> (Server, Server, Talker) {
 #[test]
 fn a_second_signal_ends_a_drain_at_once() {
     let (stays, mut stops, mut bob) = with_one_who_stays(&[]);
-    stops.process.signal("TERM");
-    stops.process.errors.line_with("stopping at once");
+    stops.process.hurry();
     stops.process.end_with(0);
     bob.hear_any_end();
     stays.login("bob");

@@ -105,6 +105,24 @@ fn a_server_of_a_group_that_crashes_comes_back_at_its_port_and_joins_the_others(
 }
 
 #[test]
+fn a_stop_that_all_processes_of_a_group_are_told_at_once_is_one() {
+    let mut group = Group::start(2, &[]);
+    // They wait for the clients to go, too.
+    let mut ears = group.own.iter().map(|at| Talker::at(*at)).collect::<Vec<_>>();
+    ears.iter_mut().for_each(|ear| ear.login("anonymous"));
+    // As systemd does, while who looks after them passes it on.
+    let all = group.ids.iter().cloned().chain([group.process.id().to_string()]);
+    let kill = Command::new("kill").args(["-s", "TERM"]).args(all).status();
+    assert!(kill.is_ok_and(|status| status.success()));
+    let rest = group.process.errors.rest();
+    assert!(!rest.contains("stopping at once"), "{rest}");
+    for own in &group.own {
+        assert!(rest.contains(&format!("{}: stopping", own.port())), "it says whose line it is: {rest}");
+    }
+    group.process.end_with(0);
+}
+
+#[test]
 fn servers_of_a_group_stop_when_who_looks_after_them_is_killed() {
     let mut group = Group::start(2, &[]);
     group.process.kill();

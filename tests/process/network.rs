@@ -7,7 +7,7 @@ use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
 use crate::hostile::Bystanders;
-use crate::kept::{Folder, names_in};
+use crate::kept::{Folder, Place, names_in};
 use crate::proxy::Proxy;
 use crate::stage::{BINARY, CHEAP, Process, Server};
 
@@ -130,12 +130,12 @@ fn a_server_told_of_nobody_of_a_silent_one_or_of_itself_serves() {
     let to_silent = told("127.0.0.1", &silent);
     let to_itself = told("localhost", &proxy.port());
     proxy.lead_to(to_itself.address());
-    let to_nowhere = told("no such host", "1");
+    let to_nowhere = told("no..host", "1");
     for (server, words) in [
         (&to_dead, "no server at 127.0.0.1:"),
         (&to_silent, "does not answer as a server does"),
         (&to_itself, "peer_self"),
-        (&to_nowhere, "no server at no such host:1:"),
+        (&to_nowhere, "no server at no..host:1:"),
     ] {
         let mut bystanders = Bystanders::of(server);
         bystanders.talk();
@@ -146,6 +146,21 @@ fn a_server_told_of_nobody_of_a_silent_one_or_of_itself_serves() {
         server.process.signal("TERM");
         server.process.end_with(0);
     }
+}
+
+#[test]
+fn a_server_that_all_are_told_of_does_not_complain_that_it_met_itself() {
+    let folder = Folder::new("itself");
+    let place = Place::new(folder.path("data"));
+    let server = place.start(&["-s", "sek", "-rh", "localhost", "-rp", &place.port.to_string()]);
+    let mut log = String::new();
+    while !log.contains("peer_self") {
+        log += &(server.process.errors.line() + "\n");
+    }
+    // The other end is closed in the next turn.
+    server.register("bob");
+    log += &server.stop();
+    assert!(!log.contains("WARN"), "{log}");
 }
 
 #[test]
@@ -197,15 +212,15 @@ fn a_secret_that_cannot_be_had_is_no_start_and_says_what_to_do() {
     let folder = Folder::new("unreadable");
     let file = folder.path("file");
     std::fs::write(&file, "\n").expect("a file");
-    for (flags, hint) in [
-        (["--secret-file", &*folder.path("none")], "No such file"),
-        (["--secret-file", &file], "empty"),
-        (["--data-dir", &file], "--secret-file"),
-        (["-s", ""], "not empty"),
+    for (flags, hint, code) in [
+        (["--secret-file", &*folder.path("none")], "No such file", 1),
+        (["--secret-file", &file], "empty", 1),
+        (["--data-dir", &file], "--secret-file", 1),
+        (["-s", ""], "not empty", 2),
     ] {
         let mut server = Process::start(Command::new(BINARY).arg("server").args(CHEAP).args(flags));
         let errors = server.errors.rest();
         assert!(errors.contains(hint), "{flags:?} is refused with a hint, not {errors:?}");
-        server.end_with(1);
+        server.end_with(code);
     }
 }

@@ -54,8 +54,7 @@ fn a_second_signal_stops_a_server_at_once() {
     }
     server.process.signal("TERM");
     ann.hear_end();
-    server.process.signal("TERM");
-    server.process.errors.line_with("stopping at once");
+    server.process.hurry();
     server.process.end_with(0);
 }
 
@@ -83,6 +82,37 @@ fn a_port_in_use_is_refused_with_what_to_do() {
     let errors = server.errors.rest();
     assert!(errors.contains(&port) && errors.contains("-lp 0"), "a hint, not {errors:?}");
     server.end_with(1);
+}
+
+#[test]
+fn an_address_of_another_machine_is_refused_with_what_to_do() {
+    // An address for documents: nobody's.
+    let mut server =
+        Process::start(Command::new(BINARY).args(["server", "--bind", "192.0.2.1", "--ephemeral"]));
+    let errors = server.errors.rest();
+    assert!(errors.contains("192.0.2.1") && errors.contains("--bind chooses another"), "{errors}");
+    server.end_with(1);
+}
+
+#[test]
+fn memory_that_the_machine_does_not_give_is_refused_with_what_to_do() {
+    let run = r#"ulimit -v 4000000; exec "$@" server --feed-bytes 64G --ephemeral -lp 0"#;
+    let mut server = Process::start(Command::new("sh").args(["-c", run, "sh", BINARY]));
+    let errors = server.errors.rest();
+    assert!(errors.contains("--feed-bytes 68719476736") && errors.contains("choose less"), "{errors}");
+    server.end_with(1);
+}
+
+#[test]
+fn what_was_asked_for_and_cannot_be_printed_is_an_error() {
+    for words in [&["server", "--print-config"][..], &["server", "--check-config"], &["completions", "bash"]]
+    {
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+        let ended = Command::new(BINARY).args(words).stdout(full).output().expect("it starts");
+        let errors = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{words:?}: {errors}");
+        assert!(errors.contains("standard output cannot be written"), "{errors}");
+    }
 }
 
 #[test]

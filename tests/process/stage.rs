@@ -49,6 +49,15 @@ impl Process {
         assert!(kill.is_ok_and(|status| status.success()), "SIG{signal} can be sent");
     }
 
+    /// Has a server that stops do so at once. A signal that comes with the first, or nearly, is the first.
+    pub fn hurry(&self) {
+        let until = Instant::now() + PATIENCE;
+        while !self.errors.so_far().iter().any(|line| line.contains("stopping at once")) {
+            assert!(Instant::now() < until, "it stops at once within {PATIENCE:?}");
+            self.signal("TERM");
+        }
+    }
+
     /// Ends it with SIGKILL, without the time another process takes to do that.
     pub fn kill(&mut self) {
         self.child.kill().expect("it is our child");

@@ -113,6 +113,11 @@ impl Terminal {
             self.emulator.process(&bytes);
         }
         let status = self.child.wait().expect("it is our child");
+        self.is_as_it_was();
+        (status, self.screen())
+    }
+
+    fn is_as_it_was(&self) {
         let screen = self.emulator.screen();
         assert!(!screen.alternate_screen() && !screen.bracketed_paste() && !screen.hide_cursor());
         // SAFETY: it fills in what it is given.
@@ -122,7 +127,6 @@ impl Terminal {
             modes
         };
         assert_ne!(modes.c_lflag & libc::ICANON, 0, "lines are edited by the system again");
-        (status, self.screen())
     }
 }
 
@@ -134,7 +138,10 @@ impl Drop for Terminal {
 }
 
 fn client(folder: &Folder, port: u16, flags: &[&str]) -> Terminal {
-    let mut command = Command::new(BINARY);
+    client_by(Command::new(BINARY), folder, port, flags)
+}
+
+fn client_by(mut command: Command, folder: &Folder, port: u16, flags: &[&str]) -> Terminal {
     command.args(["client", "-rh", "127.0.0.1", "-rp", &port.to_string()]).args(flags);
     command.env("XDG_CONFIG_HOME", folder.here()).env("TERM", "xterm-256color").env("RUST_LOG", "trace");
     Terminal::start(&mut command)
@@ -247,6 +254,59 @@ fn however_it_ends_the_terminal_is_as_it_was_and_says_why() {
     let (status, screen) = alone.end();
     assert_eq!(status.code(), Some(1), "{screen}");
     assert!(screen.contains("left without a logout"), "{screen}");
+}
+
+#[test]
+fn it_stops_and_goes_on_as_a_shell_wants() {
+    let folder = Folder::new("terminal-stop");
+    let server = Server::start(&[]);
+    let mut bob = server.register("bob");
+    let mut shell = Command::new("sh");
+    shell.args(["-mc", r#""$@"; echo stopped; read back; fg > stopped; echo over $?"#, "sh", BINARY]);
+    shell.current_dir(folder.here());
+    let mut ann = client_by(shell, &folder, server.port, &[]);
+    ann.wait_for("online");
+    ann.press("half");
+    ann.wait_for("> half");
+    ann.press("\x1a");
+    ann.wait_for("stopped");
+    ann.is_as_it_was();
+    bob.say(json!({ "message": "meanwhile" }));
+    bob.hear();
+    ann.resize(ROWS - 2, COLUMNS);
+    ann.press("\n");
+    let screen = ann.wait_for("bob: meanwhile");
+    assert!(screen.contains("> half") && !screen.contains("stopped"), "{screen}");
+    assert!(ann.emulator.screen().alternate_screen() && ann.emulator.screen().bracketed_paste());
+    ann.press(" a line\r");
+    assert_eq!(bob.hear_activity().0, json!({ "message": "half a line" }));
+    ann.wait_for("✓anonymous: half a line");
+    ann.press("\x04");
+    ann.wait_for("over 0");
+    assert_eq!(ann.end().0.code(), Some(0));
+}
+
+#[test]
+fn what_a_killed_client_left_on_the_screen_is_gone() {
+    let folder = Folder::new("terminal-left");
+    let server = Server::start(&[]);
+    let mut left = Command::new("sh");
+    left.args(["-c", r#"printf '\033[?1049hleft\n\n  here'; exec "$@""#, "sh", BINARY]);
+    let mut ann = client_by(left, &folder, server.port, &[]);
+    let screen = ann.wait_for("online");
+    assert!(!screen.contains("left") && !screen.contains("here"), "{screen}");
+}
+
+#[test]
+fn without_a_shell_it_does_not_stop() {
+    let folder = Folder::new("terminal-alone");
+    let server = Server::start(&[]);
+    let mut ann = client(&folder, server.port, &[]);
+    ann.wait_for("online");
+    ann.press("\x1ahere\r");
+    ann.wait_for("✓anonymous: here");
+    ann.press("\x04");
+    assert_eq!(ann.end().0.code(), Some(0));
 }
 
 /// A port on which nobody listens, reserved as long as its socket.

@@ -5,15 +5,13 @@
 //!
 //! Invariant: however it ends, the screen is as it was before.
 
-use std::io::{self, Read, Stdout};
+use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ratatui::Terminal;
-use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level;
@@ -180,12 +178,10 @@ impl Live<'_> {
         Ok(())
     }
 
-    fn run(&mut self, _screen: Screen, happenings: &Receiver<Happening>) -> io::Result<Leave> {
-        let mut terminal: Terminal<CrosstermBackend<Stdout>> =
-            Terminal::new(CrosstermBackend::new(io::stdout()))?;
+    fn run(&mut self, mut screen: Screen, happenings: &Receiver<Happening>) -> io::Result<Leave> {
         loop {
             let now = self.start.elapsed();
-            terminal.draw(|frame| draw::draw(&mut self.ui, now, frame))?;
+            screen.draw(|frame| draw::draw(&mut self.ui, now, frame))?;
             // A countdown is drawn each second.
             let patience = if matches!(self.ui.link, Link::Waiting { .. }) { 1 } else { 3600 };
             let mut next = match happenings.recv_timeout(Duration::from_secs(patience)) {
@@ -195,26 +191,27 @@ impl Live<'_> {
             };
             for _ in 0..BATCH {
                 let Some(happening) = next.take() else { break };
-                if let Some(leave) = self.on(happening)? {
+                if let Some(leave) = self.on(happening, &mut screen)? {
                     return Ok(leave);
                 }
                 next = happenings.try_recv().ok();
             }
             if let Some(happening) = next
-                && let Some(leave) = self.on(happening)?
+                && let Some(leave) = self.on(happening, &mut screen)?
             {
                 return Ok(leave);
             }
         }
     }
 
-    fn on(&mut self, happening: Happening) -> io::Result<Option<Leave>> {
+    fn on(&mut self, happening: Happening, screen: &mut Screen) -> io::Result<Option<Leave>> {
         let clock = clock();
         match happening {
             Happening::Terminal(Event::Key(key)) if key.kind != KeyEventKind::Release => {
                 match self.ui.key(&clock, key) {
                     Act::Nothing => {}
                     Act::Say(line) => self.say(&clock, &line),
+                    Act::Suspend => screen.suspend()?,
                     Act::Leave { logout } => {
                         return Ok(Some(match &self.ui.link {
                             Link::Over(over) => Leave::Over(over.clone()),

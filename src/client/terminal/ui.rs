@@ -17,7 +17,7 @@ use crate::client::journey::{News, Over};
 const HELP: &str = "\
 Enter says the line to everybody; a line that is a JSON object is said as it is, //x says /x.\n\
 /quit, Ctrl-D on an empty line: log out and leave. Ctrl-C: leave without a logout; a registered name stays \
-owed what comes.\n\
+owed what comes. Ctrl-Z: stop, and go on with fg.\n\
 PageUp, PageDown, Ctrl-Home, Ctrl-End, Esc: scroll, by screens, to the beginning, to the end.\n\
 Up, Down: lines said before. Left, Right, Home, End, Ctrl-A, Ctrl-E; by words: Ctrl-Left, Ctrl-Right. Erase: \
 Ctrl-W a word, Ctrl-U all before, Ctrl-K all behind.\n\
@@ -29,6 +29,8 @@ pub(super) enum Act {
     Nothing,
     /// Say this line.
     Say(String),
+    /// Stop until the shell has it go on.
+    Suspend,
     /// Leave, with a logout or without.
     Leave {
         logout: bool,
@@ -143,7 +145,7 @@ impl Ui {
     /// What was pasted goes into the line.
     pub(super) fn paste(&mut self, clock: &str, pasted: &str) {
         if !self.editor.insert(pasted) {
-            self.note(clock, "what was pasted is too long for the line; say it through a pipe");
+            self.note(clock, "a line has 64 KiB at most; the end of what was pasted is left out");
         }
     }
 
@@ -153,6 +155,7 @@ impl Ui {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         match key.code {
             KeyCode::Char('c') if control => return Act::Leave { logout: false },
+            KeyCode::Char('z') if control => return Act::Suspend,
             KeyCode::Char('d') if control && self.editor.text().is_empty() => {
                 return Act::Leave { logout: true };
             }
