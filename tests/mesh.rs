@@ -796,3 +796,22 @@ fn servers_that_stop_together_or_alone_send_nobody_away() {
     assert!(clients.iter().all(|client| net.ends[client].closed));
     assert_eq!((net.node(0).links(), net.node(1).links()), (0, 0));
 }
+
+#[test]
+fn a_server_with_nobody_on_it_does_not_wait_for_one_that_is_gone() {
+    for spoke in [false, true] {
+        let mut net = Net::new(2);
+        net.run(10);
+        if spoke {
+            let ann = net.login(0, "anonymous");
+            net.say(ann, "anonymous", 1);
+            net.run(100);
+            net.break_off(ann, 0);
+            net.run(10);
+        }
+        net.stop();
+        net.kill(1);
+        net.run(1000);
+        assert!(!net.node(0).is_draining() && net.node(0).links() == 0);
+    }
+}

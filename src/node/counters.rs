@@ -196,11 +196,13 @@ pub enum CloseReason {
     PeerSilent,
     /// The other end could not be proven to be a server of this network.
     PeerUnproven,
+    /// A server that was dialled could not be reached.
+    PeerUnreached,
 }
 
 impl CloseReason {
     /// All reasons, in the order of [`Counters::closed`].
-    pub const ALL: [CloseReason; 21] = [
+    pub const ALL: [CloseReason; 22] = [
         CloseReason::Logout,
         CloseReason::Eof,
         CloseReason::Broken,
@@ -222,6 +224,7 @@ impl CloseReason {
         CloseReason::PeerBad,
         CloseReason::PeerSilent,
         CloseReason::PeerUnproven,
+        CloseReason::PeerUnreached,
     ];
 
     /// The label in logs and metrics.
@@ -248,6 +251,7 @@ impl CloseReason {
             CloseReason::PeerBad => "peer_bad",
             CloseReason::PeerSilent => "peer_silent",
             CloseReason::PeerUnproven => "peer_unproven",
+            CloseReason::PeerUnreached => "peer_unreached",
         }
     }
 }

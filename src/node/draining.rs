@@ -105,7 +105,10 @@ impl Node {
                 self.close_clients();
             }
             Stage::Draining if self.is_alone() => {
-                log::warn!("no server is left to send clients to: {} are closed", self.clients().count());
+                let left = self.clients().count();
+                if left > 0 {
+                    log::warn!("no server is left to send clients to: {left} are closed");
+                }
                 self.close_clients();
             }
             Stage::Draining => {
@@ -124,14 +127,16 @@ impl Node {
         }
     }
 
-    /// Nobody takes its clients: all others drain, too, or none was linked for so long that none may come.
+    /// Nobody takes its clients: all others drain, too, or none was linked for so long that none may come, or there is
+    /// nothing to be taken.
     fn is_alone(&mut self) -> bool {
         if stay(&self.mesh).next().is_some() {
             self.draining.alone_since = None;
             return false;
         }
         let since = *self.draining.alone_since.get_or_insert(self.now);
-        self.mesh.linked().next().is_some() || self.now.since(since) >= SUSPECT
+        let is_empty = self.clients().next().is_none() && self.relay.copied >= self.relay.streams[OWN].held();
+        self.mesh.linked().next().is_some() || self.now.since(since) >= SUSPECT || is_empty
     }
 
     /// Sends as many sessions away as it is time for, the newest first, to each server in turn.

@@ -153,7 +153,8 @@ impl Node {
         let Some(link) = self.link(link_id) else { return };
         let phase = link.phase;
         if !matches!(phase, Phase::Refusing | Phase::Closing | Phase::Draining | Phase::Gone) {
-            self.count_close(link_id, CloseReason::Broken);
+            let is_there = phase != Phase::Dialing;
+            self.count_close(link_id, if is_there { CloseReason::Broken } else { CloseReason::PeerUnreached });
         }
         self.unfollow(link_id);
         self.count_out(link_id);
