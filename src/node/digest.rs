@@ -6,6 +6,9 @@
 //! tell each other of sessions, and that they are in step. Later the digest of all names goes along with the
 //! signs of life when it changed, so that what was missed is found within seconds.
 //!
+//! One peer at a time is asked for names: the others mostly have the same, and who comes to many servers that have
+//! very many gets each once.
+//!
 //! All lists are made as the peer takes them, a frame at a time, and no more a turn than [`TURN_SYNC_BYTES`]:
 //! the talk goes on, however many names and sessions there are.
 
@@ -25,6 +28,8 @@ use crate::wire::registration::{Digest, Registration, Sync, Want};
 pub(super) struct Digests {
     told: u64,
     beats: u32,
+    /// Who was asked for names and has not sent all.
+    asked: Option<PeerId>,
 }
 
 /// What of its names a peer is still to be asked, and which of ours it is still to be sent.
@@ -70,7 +75,7 @@ impl Node {
         let root = self.registry.root();
         self.mesh.digests.beats += 1;
         if root != self.mesh.digests.told || self.mesh.digests.beats >= DIGEST_BEATS {
-            self.mesh.digests = Digests { told: root, beats: 0 };
+            (self.mesh.digests.told, self.mesh.digests.beats) = (root, 0);
             let digest = Digest { root, buckets: Vec::new(), ask: false };
             self.mesh.send_all(&PeerMessage::RegistryDigest(digest));
         }
@@ -99,9 +104,31 @@ impl Node {
     fn want_names(&mut self, from: PeerId, theirs: &Digest) {
         let all = self.registry.buckets().iter().zip(&theirs.buckets).enumerate();
         let differs = all.filter(|(_, (ours, theirs))| **theirs != summary(ours) && theirs.0 > 0);
-        let differing = differs.map(|(i, _)| i as u8).collect();
-        if let Some(peer) = self.mesh.get_mut(from) {
+        let differing: VecDeque<u8> = differs.map(|(i, _)| i as u8).collect();
+        let has_more = !differing.is_empty();
+        let is_next = !has_more || self.mesh.digests.asked.is_none();
+        let Some(peer) = self.mesh.get_mut(from) else { return };
+        peer.names_wait = !is_next;
+        if is_next {
             peer.sync.get_or_insert_default().differing = Some(differing);
+        }
+        if is_next && has_more {
+            self.mesh.digests.asked = Some(from);
+        }
+    }
+
+    /// A peer has sent all names it was asked for, or is not waited for: the others are asked what they have besides.
+    pub(super) fn names_came(&mut self, from: PeerId) {
+        if self.mesh.digests.asked != Some(from) {
+            return;
+        }
+        self.mesh.digests.asked = None;
+        let waiting =
+            self.mesh.peers.iter_mut().filter_map(|(slot, peer)| {
+                std::mem::take(&mut peer.names_wait).then_some(PeerId(slot as u32))
+            });
+        for peer in waiting.collect::<Vec<_>>() {
+            self.tell_digest(peer, true);
         }
     }
 
@@ -197,6 +224,7 @@ impl Node {
         if let Some(peer) = self.mesh.get_mut(from).filter(|_| sync.last) {
             peer.names_heard = true;
             self.begin_sessions(from);
+            self.names_came(from);
         }
     }
 

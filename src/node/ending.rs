@@ -154,7 +154,10 @@ impl Node {
         let phase = link.phase;
         if !matches!(phase, Phase::Refusing | Phase::Closing | Phase::Draining | Phase::Gone) {
             let is_there = phase != Phase::Dialing;
-            self.count_close(link_id, if is_there { CloseReason::Broken } else { CloseReason::PeerUnreached });
+            self.count_close(
+                link_id,
+                if is_there { CloseReason::Broken } else { CloseReason::PeerUnreached },
+            );
         }
         self.unfollow(link_id);
         self.count_out(link_id);

@@ -302,6 +302,7 @@ impl Node {
             self.claims_peer_down(peer_id);
             self.asks_peer_down(peer_id);
             self.contests_peer_down(peer_id, true);
+            self.names_came(peer_id);
         }
         self.spread.books.forget(peer.server);
         self.dial_again(peer.server, peer.draining);
@@ -328,6 +329,7 @@ impl Node {
             self.claims_peer_down(peer);
             self.asks_peer_down(peer);
             self.contests_peer_down(peer, false);
+            self.names_came(peer);
         }
         self.mesh.send_all(&PeerMessage::Heartbeat);
         self.tell_root();

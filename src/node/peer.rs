@@ -64,6 +64,8 @@ pub(super) struct Peer {
     /// All names it asked for at the link's begin were told to it, and it told those that were missing here.
     pub names_told: bool,
     pub names_heard: bool,
+    /// It has names that are not here, and is asked when another one has sent its own.
+    pub names_wait: bool,
     /// Then it was told of all sessions.
     pub sessions_told: bool,
 }
@@ -103,6 +105,7 @@ impl Peer {
             sync: None,
             names_told: false,
             names_heard: false,
+            names_wait: false,
             sessions_told: false,
         }
     }

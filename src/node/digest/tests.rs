@@ -19,7 +19,15 @@ use crate::wire::peer::State;
 /// More than two turns' of them.
 const NAMES: u32 = 4_000;
 
-/// A node with names, and a peer that takes what it is sent.
+/// A peer that takes what it is sent.
+fn peer(node: &mut Node, n: u32) -> PeerId {
+    let link = LinkId { slot: n, generation: 1 };
+    let mut peer = Peer::new(link, ServerId([n as u8; 16]), true, Time::START);
+    peer.stream = Some(StreamId(u64::from(n)));
+    PeerId(node.mesh.peers.insert(peer) as u32)
+}
+
+/// A node with names, and such a peer.
 fn node() -> (Node, PeerId) {
     let mut node = Node::new(Limits { feed_bytes: 1 << 12, ..Limits::default() }, &Seeds::fixed(1));
     for i in 0..NAMES {
@@ -38,10 +46,7 @@ fn node() -> (Node, PeerId) {
             verifier,
         });
     }
-    let link = LinkId { slot: 9, generation: 1 };
-    let mut peer = Peer::new(link, ServerId([9; 16]), true, Time::START);
-    peer.stream = Some(StreamId(9));
-    let id = PeerId(node.mesh.peers.insert(peer) as u32);
+    let id = peer(&mut node, 9);
     (node, id)
 }
 
@@ -149,4 +154,53 @@ fn a_peer_is_asked_of_every_bucket_that_differs_and_told_when_that_was_all() {
     });
     let (asked, last) = wants.fold((0, 0), |(n, lasts), (more, last)| (n + more, lasts + u32::from(last)));
     assert_eq!((asked, last), (BUCKETS, 1));
+}
+
+/// What a peer is told next, by their commands.
+fn told(node: &mut Node, peer: PeerId) -> Vec<&'static str> {
+    let mut out = std::mem::take(&mut node.mesh.peers[peer.0 as usize].out);
+    while node.mesh.peers[peer.0 as usize].sync.is_some() {
+        node.sync_more();
+        node.fill_sync(peer);
+        out.append(&mut node.mesh.peers[peer.0 as usize].out);
+    }
+    let mut told = Vec::new();
+    let hear = |bytes: &[u8]| {
+        if let Frame::Control(body) = frame::read(bytes).unwrap() {
+            told.push(match serde_json::from_slice(body).unwrap() {
+                PeerMessage::RegistryWant(want) if want.buckets.is_empty() => "wants nothing",
+                PeerMessage::RegistryWant(_) => "wants names",
+                PeerMessage::RegistryDigest(digest) if digest.ask => "wants its digest",
+                _ => "else",
+            });
+        }
+        Flow::Next
+    };
+    Frames::default().feed(&out, hear).unwrap();
+    told.dedup();
+    told
+}
+
+#[test]
+fn one_peer_at_a_time_is_asked_for_names_and_the_others_when_it_has_sent_all_or_is_gone() {
+    for is_gone in [false, true] {
+        let (mut node, first) = node();
+        let [second, third] = [10, 11].map(|n| peer(&mut node, n));
+        let theirs = Digest { root: 0, buckets: vec![(1, 0); BUCKETS], ask: false };
+        let same = node.registry.buckets().iter().map(summary).collect();
+        [first, second].into_iter().for_each(|peer| node.on_digest(peer, &theirs));
+        node.on_digest(third, &Digest { root: 0, buckets: same, ask: false });
+        assert_eq!(told(&mut node, third), ["wants nothing"], "who has no other names is asked at once");
+        assert_eq!((told(&mut node, first), told(&mut node, second)), (vec!["wants names"], vec![]));
+        // A digest that comes meanwhile asks for nothing twice.
+        node.on_digest(first, &theirs);
+        assert_eq!(told(&mut node, first), [""; 0]);
+        match is_gone {
+            true => node.names_came(first),
+            false => node.on_sync(first, &Sync { records: Vec::new(), last: true }),
+        }
+        assert_eq!(told(&mut node, second), ["wants its digest"]);
+        node.on_digest(second, &theirs);
+        assert_eq!(told(&mut node, second), ["wants names"]);
+    }
 }
