@@ -42,6 +42,20 @@ fn a_seed_always_plays_the_same() {
     }
 }
 
+/// Seeds that found something when they were first played, in the servers or in what those are held against.
+const FOUND: [u64; 3] = [
+    // Rivals whose server no longer knew that they had won their name asked for it for ever.
+    50_231, 55_007, 60_201,
+];
+
+#[test]
+fn what_seeds_found_once_stays_mended() {
+    for seed in FOUND {
+        let outcome = run(seed, &Options::default());
+        assert!(outcome.violations.is_empty(), "seed {seed}: {:?}", outcome.violations);
+    }
+}
+
 /// Who has one device, and is there when a server is stopped, does not notice it: no excuse is needed.
 #[test]
 fn servers_that_are_drained_are_missed_by_nobody() {
