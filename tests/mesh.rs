@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use activitystreamer::base::id::LinkId;
+use activitystreamer::base::id::{LinkId, StreamId};
 use activitystreamer::base::limits::Limits;
 use activitystreamer::base::time::Time;
 use activitystreamer::node::{Action, Input, Node, Reading, Seeds};
@@ -346,6 +346,25 @@ fn what_one_link_does_not_bring_comes_over_another() {
     net.say(a, "anonymous", 10);
     net.run(10);
     assert_eq!(net.numbers(c), [10]);
+}
+
+#[test]
+fn what_a_server_found_on_disk_comes_to_another_in_the_order_of_the_feed() {
+    let mut net = Net::new(1);
+    let client = net.login(0, "anonymous");
+    net.run(10);
+    net.start();
+    let node = net.node(1);
+    node.restore_feed(0);
+    // One name that went to and fro between two servers: nothing on disk says what it said before elsewhere.
+    for n in 0..40 {
+        let line = format!(
+            r#"{{"command":"ACTIVITY_BROADCAST","activity":{{"n":{n},"authenticated_user":"bob"}}}}"#
+        );
+        node.restore_line(StreamId(1 + n % 2), 1 + n / 2, format!("{line}\n").as_bytes());
+    }
+    net.run(1000);
+    assert_eq!(net.numbers(client), (0..40).collect::<Vec<_>>());
 }
 
 #[test]
