@@ -42,6 +42,8 @@ struct Net {
     cut: Option<(usize, usize)>,
     /// The first server was told to stop.
     stopped: bool,
+    /// Of servers that are started.
+    feed_bytes: usize,
 }
 
 impl Net {
@@ -54,6 +56,7 @@ impl Net {
             now: Time::START,
             cut: None,
             stopped: false,
+            feed_bytes: 1 << 20,
         };
         (0..n).for_each(|_| net.start());
         net.run(1000);
@@ -63,7 +66,8 @@ impl Net {
     fn start(&mut self) {
         let i = self.nodes.len();
         let seeds = Seeds::fixed(i as u64 + 1);
-        let limits = Limits { feed_bytes: 1 << 20, line_bytes: 1 << 14, balance: false, ..Limits::default() };
+        let feed_bytes = self.feed_bytes;
+        let limits = Limits { feed_bytes, line_bytes: 1 << 14, balance: false, ..Limits::default() };
         let mut node = Node::new(limits, &seeds);
         node.set_wall(1_700_000_000_000);
         node.introduce("localhost", i as u16 + 1);
@@ -365,6 +369,30 @@ fn what_a_server_found_on_disk_comes_to_another_in_the_order_of_the_feed() {
     }
     net.run(1000);
     assert_eq!(net.numbers(client), (0..40).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_has_left_the_feed_where_a_user_was_is_had_where_it_has_not() {
+    let mut net = Net::new(1);
+    net.feed_bytes = 1 << 22;
+    net.start();
+    net.run(1000);
+    net.name("bob");
+    let bob = net.login(0, "bob");
+    let talker = net.login(1, "anonymous");
+    net.run(10);
+    net.break_off(bob, 0);
+    // More than the first server's feed holds.
+    let padding = "x".repeat(15_000);
+    for n in 0..100 {
+        let activity = format!(r#"{{"n":{n},"padding":"{padding}"}}"#);
+        let pair = pair("anonymous");
+        net.tell(talker, &format!(r#"{{"command":"ACTIVITY_MESSAGE",{pair},"activity":{activity}}}"#));
+        net.run(5);
+    }
+    let bob = net.login(1, "bob");
+    net.run(500);
+    assert_eq!(net.numbers(bob), (0..100).collect::<Vec<_>>());
 }
 
 #[test]
