@@ -153,6 +153,15 @@ impl Cluster {
         if self.users[u].is_shared && self.users[u].joined.is_some_and(is_before) {
             return Some("excused: out of order, another device missed it before this one came");
         }
+        let came_late = |pipe: &PipeId| {
+            let success = self.talks[pipe].success;
+            self.left_feed(*pipe, id).is_some_and(|at| success.is_some_and(|success| at <= success))
+        };
+        if self.users[u].talks.iter().any(came_late) {
+            return Some(
+                "excused: out of order, its hearer came where it had left the feed, and went on elsewhere",
+            );
+        }
         let late = |pipe: &&PipeId| {
             let begun = self.talks[*pipe].success.is_none_or(|at| accepted.at <= at + self.slack());
             begun && self.has_crossed(**pipe)
@@ -230,13 +239,34 @@ impl Cluster {
         })
     }
 
-    /// A server where it was a client has dropped this from disk, as it was too old.
+    /// It left the feed of a server while this was a client there.
     pub(super) fn fell_past(&self, u: usize, id: MessageId) -> bool {
         self.users[u].talks.iter().any(|pipe| {
             let left = self.pipes[*pipe].closed_at[0].unwrap_or(self.now());
-            let dropped = &self.hosts[self.talks[pipe].host].disk.dropped;
-            dropped.get(&id).is_some_and(|at| *at <= left)
+            self.left_feed(*pipe, id).is_some_and(|at| at <= left)
         }) || self.users[u].talk.is_some_and(|pipe| self.is_too_old_for(self.talks[&pipe].host, id))
+    }
+
+    /// When it left the feed of the server of this connection: its journal, as it was too old; or what its disk did
+    /// not take left its ring, and behind such a gap nothing can be had.
+    fn left_feed(&self, pipe: PipeId, id: MessageId) -> Option<Time> {
+        let talk = &self.talks[&pipe];
+        let disk = &self.hosts[talk.host].disk;
+        let dropped = disk.dropped.get(&id).copied();
+        let heard = &self.ledger.boots[talk.boot?].heard;
+        let Some(shown) = heard.get(&id).filter(|_| self.has(Class::Full)) else { return dropped };
+        let mut later: Vec<(Time, MessageId)> =
+            heard.iter().filter(|(_, at)| *at >= shown).map(|(id, at)| (*at, *id)).collect();
+        later.sort_unstable();
+        let mut room = self.swarm.feed_bytes.next_power_of_two();
+        let overran = later.into_iter().skip_while(|(_, id)| disk.ever.contains(id)).find(|(_, id)| {
+            let line = self.ledger.get(*id).and_then(|message| message.line.as_deref());
+            let length = line.map_or(0, |line| line.len() + 1);
+            let is_out = room < length;
+            room = room.saturating_sub(length);
+            is_out
+        });
+        dropped.into_iter().chain(overran.map(|(at, _)| at)).min()
     }
 
     /// A server never had it, and it has left the journal of the server it was said on, or all that had it.
