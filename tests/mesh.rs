@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use activitystreamer::base::id::{LinkId, StreamId};
+use activitystreamer::base::hlc::{Generation, Hlc};
+use activitystreamer::base::id::{LinkId, ServerId, StreamId};
 use activitystreamer::base::limits::Limits;
 use activitystreamer::base::time::Time;
 use activitystreamer::node::{Action, Input, Node, Reading, Seeds};
 use activitystreamer::sim::hash;
 use activitystreamer::wire::frame::Frames;
 use activitystreamer::wire::line::{Lines, Split};
+use activitystreamer::wire::registration::Registration;
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -393,6 +395,35 @@ fn what_has_left_the_feed_where_a_user_was_is_had_where_it_has_not() {
     let bob = net.login(1, "bob");
     net.run(500);
     assert_eq!(net.numbers(bob), (0..100).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_claim_that_was_found_on_disk_and_is_used_does_not_yield_to_another_that_is_found_later() {
+    let mut net = Net::new(1);
+    let claim = |n: u8, secret: &[u8; 3]| {
+        let mut digest = [0; 32];
+        digest[..3].copy_from_slice(secret);
+        let stamp = Generation { at: Hlc(n.into()), by: ServerId([n; 16]) };
+        let (salt, lost, verifier) = ([0; 16], Vec::new(), None);
+        let claim =
+            Registration { name: "bob".into(), stamp, salt, digest, kib: 8, passes: 1, lost, verifier };
+        let mut kept = serde_json::to_value(claim).unwrap();
+        kept["is_claim"] = true.into();
+        kept.to_string()
+    };
+    let now = net.now;
+    assert!(net.node(0).restore_name(now, claim(9, b"sek").as_bytes()));
+    let bob = net.login(0, "bob");
+    net.run(100);
+    assert!(net.heard(bob).contains("LOGIN_SUCCESS"));
+    net.start();
+    let now = net.now;
+    assert!(net.node(1).restore_name(now, claim(5, b"abc").as_bytes()));
+    net.run(1000);
+    let again = net.login(1, "bob");
+    net.run(500);
+    assert!(net.heard(again).contains("LOGIN_SUCCESS"));
+    assert_eq!(net.heard(bob), "");
 }
 
 #[test]
