@@ -30,11 +30,13 @@ impl Cluster {
         Time::START + at.since(Time::START).saturating_sub(self.slack() + RETRANSMITTED)
     }
 
-    /// A login, not the client's first, that could not ask every server: one that was up was out of touch.
+    /// A login, not the client's first, that could not ask every server: one that was up was out of touch, or far
+    /// behind.
     pub(super) fn has_crossed(&self, pipe: PipeId) -> bool {
         let is_first = self.users[self.talks[&pipe].user].talks[0] == pipe;
         !is_first
             && (self.awaits_others(pipe)
+                || self.talks[&pipe].came_to_congested
                 || (0..self.hosts.len()).any(|other| self.could_not_ask(pipe, other)))
     }
 
@@ -72,7 +74,9 @@ impl Cluster {
     fn has_left_an_entry(&self, u: usize) -> bool {
         let is_session = |pipe: &&PipeId| self.talks[*pipe].success.is_some();
         let sessions: Vec<PipeId> = self.users[u].talks.iter().filter(is_session).copied().collect();
-        sessions.windows(2).any(|pair| self.could_not_ask(pair[1], self.talks[&pair[0]].host))
+        sessions.windows(2).any(|pair| {
+            self.talks[&pair[1]].came_to_congested || self.could_not_ask(pair[1], self.talks[&pair[0]].host)
+        })
     }
 
     /// A server that is up is so far behind with what this one said, or this one with what that said, that the
@@ -207,9 +211,6 @@ impl Cluster {
             .collect();
         if since.iter().any(|pipe| self.has_crossed(*pipe)) {
             return Some("excused: a repeat for one that crossed a cut");
-        }
-        if since.iter().any(|pipe| self.talks[pipe].came_to_congested) {
-            return Some("excused: a repeat for one that logged in where others were far behind");
         }
         if self.has_overlapped(u) {
             return Some("excused: a repeat for one that logged in while its old session was there");
