@@ -43,7 +43,7 @@ fn a_seed_always_plays_the_same() {
 }
 
 /// Seeds that found something when they were first played, in the servers or in what those are held against.
-const FOUND: [(u64, &str); 10] = [
+const FOUND: [(u64, &str); 11] = [
     (50_231, "who had won a name, and was refused where that was not known, asked for it for ever"),
     (55_007, "the same"),
     (60_201, "the same"),
@@ -53,6 +53,7 @@ const FOUND: [(u64, &str); 10] = [
     (63_057, "the same"),
     (61_848, "a peer that had lacked a message when it was asked was not asked again when it had it"),
     (41_783, "it was counted where the client was that a message is gone, and the client went on"),
+    (51_568, "those who knew that a client had been sent on were killed"),
     (22_936, "others were so far behind that a login did not hear of them in time"),
 ];
 
