@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::cluster::Cluster;
 use super::faults::MESHED;
-use super::ledger::MessageId;
+use super::ledger::{Boot, MessageId};
 use super::pipe::PipeId;
 use super::schedule::ms;
 use super::swarm::Class;
@@ -92,7 +92,7 @@ impl Cluster {
     }
 
     pub(super) fn was_up(&self, host: usize, from: Time, to: Time) -> bool {
-        let overlaps = |boot: &super::ledger::Boot| {
+        let overlaps = |boot: &Boot| {
             let lived = boot.born < to && boot.died.is_none_or(|died| died > from);
             // One that is drained tells everybody all it knows. Before that all were in touch.
             let is_drained = boot.drained.is_some_and(|at| at <= from + MESHED);
@@ -268,6 +268,15 @@ impl Cluster {
             is_out
         });
         dropped.into_iter().chain(overran.map(|(at, _)| at)).min()
+    }
+
+    /// It left the journal when no row on disk said so yet, and its server was killed: so it is fetched again.
+    pub(super) fn was_trimmed_untold(&self, boot: usize, id: MessageId) -> bool {
+        let host = self.ledger.boots[boot].host;
+        let Some(at) = self.hosts[host].disk.dropped.get(&id).copied() else { return false };
+        let was_up = |b: &Boot| b.host == host && b.born <= at && b.died.is_some_and(|died| at <= died);
+        let before = self.ledger.boots[..boot].iter().rfind(|b| was_up(b));
+        before.is_some_and(|boot| at + KILLED + self.slack() >= boot.stored)
     }
 
     /// A server never had it, and it has left the journal of the server it was said on, or all that had it.
