@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use activitystreamer::base::id::LinkId;
+use activitystreamer::base::hlc::{Generation, Hlc};
+use activitystreamer::base::id::{LinkId, ServerId, StreamId};
 use activitystreamer::base::limits::Limits;
 use activitystreamer::base::time::Time;
 use activitystreamer::node::{Action, Input, Node, Reading, Seeds};
 use activitystreamer::sim::hash;
 use activitystreamer::wire::frame::Frames;
 use activitystreamer::wire::line::{Lines, Split};
+use activitystreamer::wire::registration::Registration;
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -42,6 +44,8 @@ struct Net {
     cut: Option<(usize, usize)>,
     /// The first server was told to stop.
     stopped: bool,
+    /// Of servers that are started.
+    feed_bytes: usize,
 }
 
 impl Net {
@@ -54,6 +58,7 @@ impl Net {
             now: Time::START,
             cut: None,
             stopped: false,
+            feed_bytes: 1 << 20,
         };
         (0..n).for_each(|_| net.start());
         net.run(1000);
@@ -63,7 +68,8 @@ impl Net {
     fn start(&mut self) {
         let i = self.nodes.len();
         let seeds = Seeds::fixed(i as u64 + 1);
-        let limits = Limits { feed_bytes: 1 << 20, line_bytes: 1 << 14, balance: false, ..Limits::default() };
+        let feed_bytes = self.feed_bytes;
+        let limits = Limits { feed_bytes, line_bytes: 1 << 14, balance: false, ..Limits::default() };
         let mut node = Node::new(limits, &seeds);
         node.set_wall(1_700_000_000_000);
         node.introduce("localhost", i as u16 + 1);
@@ -346,6 +352,78 @@ fn what_one_link_does_not_bring_comes_over_another() {
     net.say(a, "anonymous", 10);
     net.run(10);
     assert_eq!(net.numbers(c), [10]);
+}
+
+#[test]
+fn what_a_server_found_on_disk_comes_to_another_in_the_order_of_the_feed() {
+    let mut net = Net::new(1);
+    let client = net.login(0, "anonymous");
+    net.run(10);
+    net.start();
+    let node = net.node(1);
+    node.restore_feed(0);
+    // One name that went to and fro between two servers: nothing on disk says what it said before elsewhere.
+    for n in 0..40 {
+        let line = format!(
+            r#"{{"command":"ACTIVITY_BROADCAST","activity":{{"n":{n},"authenticated_user":"bob"}}}}"#
+        );
+        node.restore_line(StreamId(1 + n % 2), 1 + n / 2, format!("{line}\n").as_bytes());
+    }
+    net.run(1000);
+    assert_eq!(net.numbers(client), (0..40).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_has_left_the_feed_where_a_user_was_is_had_where_it_has_not() {
+    let mut net = Net::new(1);
+    net.feed_bytes = 1 << 22;
+    net.start();
+    net.run(1000);
+    net.name("bob");
+    let bob = net.login(0, "bob");
+    let talker = net.login(1, "anonymous");
+    net.run(10);
+    net.break_off(bob, 0);
+    // More than the first server's feed holds.
+    let padding = "x".repeat(15_000);
+    for n in 0..100 {
+        let activity = format!(r#"{{"n":{n},"padding":"{padding}"}}"#);
+        let pair = pair("anonymous");
+        net.tell(talker, &format!(r#"{{"command":"ACTIVITY_MESSAGE",{pair},"activity":{activity}}}"#));
+        net.run(5);
+    }
+    let bob = net.login(1, "bob");
+    net.run(500);
+    assert_eq!(net.numbers(bob), (0..100).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_claim_that_was_found_on_disk_and_is_used_does_not_yield_to_another_that_is_found_later() {
+    let mut net = Net::new(1);
+    let claim = |n: u8, secret: &[u8; 3]| {
+        let mut digest = [0; 32];
+        digest[..3].copy_from_slice(secret);
+        let stamp = Generation { at: Hlc(n.into()), by: ServerId([n; 16]) };
+        let (salt, lost, verifier) = ([0; 16], Vec::new(), None);
+        let claim =
+            Registration { name: "bob".into(), stamp, salt, digest, kib: 8, passes: 1, lost, verifier };
+        let mut kept = serde_json::to_value(claim).unwrap();
+        kept["is_claim"] = true.into();
+        kept.to_string()
+    };
+    let now = net.now;
+    assert!(net.node(0).restore_name(now, claim(9, b"sek").as_bytes()));
+    let bob = net.login(0, "bob");
+    net.run(100);
+    assert!(net.heard(bob).contains("LOGIN_SUCCESS"));
+    net.start();
+    let now = net.now;
+    assert!(net.node(1).restore_name(now, claim(5, b"abc").as_bytes()));
+    net.run(1000);
+    let again = net.login(1, "bob");
+    net.run(500);
+    assert!(net.heard(again).contains("LOGIN_SUCCESS"));
+    assert_eq!(net.heard(bob), "");
 }
 
 #[test]

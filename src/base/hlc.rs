@@ -24,6 +24,11 @@ impl Hlc {
     pub fn doubted(self) -> Hlc {
         Hlc(self.0 | 1 << 63)
     }
+
+    /// True for what [`Hlc::doubted`] gives.
+    pub fn is_doubted(self) -> bool {
+        self.0 >> 63 == 1
+    }
 }
 
 /// A stamp and who drew it: unique, and ordered the same everywhere. Each session has one.

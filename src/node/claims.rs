@@ -61,6 +61,7 @@ pub(super) enum Stage {
 impl Node {
     /// Begins the login of a link whose name and secret are right.
     pub(super) fn claim(&mut self, link_id: LinkId, user: UserId, is_login: bool) {
+        self.end_doubt(user);
         // One that was far ahead when it was heard may be near by now.
         let known: Vec<_> = self.known(user).iter().flat_map(|n| &n.recs).map(|r| r.generation.at).collect();
         known.into_iter().for_each(|at| self.mesh.clock.hear(at));

@@ -324,6 +324,8 @@ impl Node {
     pub(super) fn on_held(&mut self, from: PeerId, held: &Vector) {
         let hint = self.mesh.get(from).and_then(|peer| peer.stream);
         for (stream, seq) in held.iter() {
+            let i = self.relay.index(stream);
+            self.relay.streams[i].is_held_by(from, seq);
             if self.mesh.by_stream(stream).is_none() || self.relay.is_overdue(stream) {
                 self.want(stream, seq, hint);
             } else if self.relay.is_told(self.now, stream, seq) {
@@ -350,7 +352,7 @@ impl Node {
     pub(super) fn relay_down(&mut self, peer: PeerId) {
         for stream in &mut self.relay.streams {
             stream.request.take_if(|r| r.from == peer);
-            stream.gone.retain(|p| *p != peer);
+            stream.gone.retain(|(p, _)| *p != peer);
         }
         self.on_fetch_timer();
         self.expose();

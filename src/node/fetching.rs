@@ -27,9 +27,8 @@ impl Node {
     /// Asks a peer for what is wanted of a stream.
     pub(super) fn request(&mut self, i: usize, hint: Option<PeerId>) {
         let last = self.relay.streams[i].request.map(|r| r.from);
-        let gone = &self.relay.streams[i].gone;
-        let able: Vec<PeerId> =
-            self.mesh.lively().map(|(id, _)| id).filter(|id| !gone.contains(id)).collect();
+        let lacks = |id: &PeerId| self.relay.streams[i].gone.iter().any(|(peer, _)| peer == id);
+        let able: Vec<PeerId> = self.mesh.lively().map(|(id, _)| id).filter(|id| !lacks(id)).collect();
         let fresh: Vec<PeerId> = able.iter().copied().filter(|id| Some(*id) != last).collect();
         let draw = self.draw();
         let pick = |from: &[PeerId]| from.get((draw % from.len().max(1) as u64) as usize).copied();
@@ -105,10 +104,8 @@ impl Node {
         if first <= s.held() + 1 {
             return;
         }
-        if !s.gone.contains(&from) {
-            s.gone.push(from);
-        }
-        s.gone_first = s.gone_first.min(first);
+        s.gone.retain(|(peer, _)| *peer != from);
+        s.gone.push((from, first));
         if first != u64::MAX {
             s.wanted = s.wanted.max(first - 1);
         }
@@ -119,7 +116,7 @@ impl Node {
     /// back soon it waits a while.
     fn ask_the_rest(&mut self, i: usize) {
         let gone = &self.relay.streams[i].gone;
-        if self.mesh.linked().any(|(id, _)| !gone.contains(&id)) {
+        if self.mesh.linked().any(|(id, _)| !gone.iter().any(|(peer, _)| *peer == id)) {
             return self.request(i, None);
         }
         let is_missed = self.is_anybody_missed();
@@ -134,7 +131,7 @@ impl Node {
 
     fn give_up_frames(&mut self, i: usize) {
         let s = &mut self.relay.streams[i];
-        let (from, first) = (s.gone.last().copied(), s.gone_first);
+        let Some((first, from)) = s.gone.iter().map(|(peer, first)| (*first, *peer)).min() else { return };
         s.forget_gone();
         if first == u64::MAX {
             s.wanted = s.held();
@@ -147,7 +144,7 @@ impl Node {
             }
             s.skip_to(first);
             if s.wanted > s.held() {
-                self.request(i, from);
+                self.request(i, Some(from));
             }
             self.progress();
         }

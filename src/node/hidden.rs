@@ -38,7 +38,8 @@ impl Node {
         if !self.delivery.hidden.is_empty() {
             self.pass_over(link_id);
         }
-        if self.links[link_id.slot as usize].ids().is_some() {
+        let link = &self.links[link_id.slot as usize];
+        if link.ids().is_some() && !link.is_saying_last() {
             self.tell_ack(link_id);
             self.tell_next(link_id);
         }

@@ -189,8 +189,18 @@ impl Link {
         self.aside.get_or_insert_with(|| Box::new(Aside::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED))))
     }
 
+    /// True if a part of the last answer went out, or all of a REDIRECT: nothing comes before it any more, and
+    /// nothing behind it.
+    pub fn is_saying_last(&self) -> bool {
+        match &self.answers {
+            Some(answers) => answers.at > answers.last_from,
+            None => self.aside.as_ref().is_some_and(|aside| aside.redirected),
+        }
+    }
+
     /// Puts a line before what is owed of the feed, behind other answers that go there.
     pub fn put_first(&mut self, line: &[u8]) {
+        debug_assert!(!self.is_saying_last());
         let last_from = if matches!(self.phase, Phase::Refusing | Phase::Closing) { 0 } else { usize::MAX };
         let answers =
             self.answers.get_or_insert_with(|| Box::new(Answers { last_from, ..Answers::default() }));

@@ -52,13 +52,14 @@ impl Node {
         if stamp == ours {
             self.learn_lost(user, lost);
         } else if (stamp < ours) != self.is_mutated(Mutation::WrongWinner) {
-            log::info!("{name:?} was registered at two servers: {stamp:?} wins against {ours:?}");
             if self.registry.user(user).record != record {
+                log::info!("{name:?} was registered at two servers: {stamp:?} wins against {ours:?}");
+                self.counters.registrations_lost += 1;
                 self.drop_sessions_of_loser(user);
             }
             self.unnote_stored(user);
             self.registry.replace(user, Some((record, stamp)), lost.clone());
-            self.counters.registrations_lost += 1;
+            self.touch(user);
             self.name_settled(user);
         } else {
             self.learn_lost(user, &[lost, &[stamp][..]].concat());
@@ -68,6 +69,15 @@ impl Node {
             self.learn_verifier(user, bytes);
         }
         user
+    }
+
+    /// Somebody has the secret of this registration, so it was made, and is not in doubt any more: what is found
+    /// later of another claim to its name yields. The login tells all peers.
+    pub(super) fn end_doubt(&mut self, user: UserId) {
+        if self.registry.user(user).stamp.at.is_doubted() {
+            let stamp = self.mesh.clock.draw();
+            self.merge_registration(&Registration { stamp, ..self.registration_of(user) });
+        }
     }
 
     fn learn_lost(&mut self, user: UserId, lost: &[Generation]) {

@@ -136,6 +136,8 @@ impl Rec {
             let lowest = here.spans.as_ref().and_then(|s| s.current()).map(|r| r.from);
             return match (self.state, lowest) {
                 (State::Ended, _) => None,
+                // From where it broke. What has left the feed here since then others may have.
+                (State::Broken, _) if self.vector.is_some() => self.vector.clone(),
                 (_, Some(at)) => Some(here.position(relay, at)),
                 (State::Live, None) if !self.pending => Some(here.position(relay, here.confirmed)),
                 _ => self.vector.clone(),

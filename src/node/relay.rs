@@ -277,16 +277,33 @@ impl Relay {
         let own = &self.streams[OWN];
         let mut missing = None;
         *next = self.put(own, feed, out, *next..=own.held(), &mut missing, sent);
-        asked.retain_mut(|fetch| {
-            if out.len() < PEER_OUT_BYTES
-                && let Some(stream) = self.find(fetch.stream)
-            {
-                fetch.from = self.put(stream, feed, out, fetch.from..=fetch.upto, &mut missing, sent);
-                return fetch.from <= fetch.upto.min(stream.held());
+        // In the order of the feed, which is every sender's: what was found on disk does not say what came before it.
+        while missing.is_none()
+            && out.len() < PEER_OUT_BYTES
+            && let Some((i, stream, upto)) = self.earliest(feed, asked)
+        {
+            let fetch = &mut asked[i];
+            fetch.from = self.put(stream, feed, out, fetch.from..=upto, &mut missing, sent);
+            if fetch.from > fetch.upto.min(stream.held()) {
+                asked.swap_remove(i);
             }
-            out.len() >= PEER_OUT_BYTES
-        });
+        }
         missing
+    }
+
+    /// Which of these parts begins first in the feed, and how far it goes before another's begin comes. What waits
+    /// is behind the feed; that something is gone comes before it.
+    fn earliest(&self, feed: &Feed, asked: &[Fetch]) -> Option<(usize, &Stream, u64)> {
+        let place = |fetch: &Fetch| match self.find(fetch.stream) {
+            Some(stream) if stream.first_from(fetch.from, feed) > fetch.from => 0,
+            Some(stream) => stream.offset(fetch.from).unwrap_or(Offset::MAX),
+            None => Offset::MAX,
+        };
+        let places = asked.iter().map(place).zip(0..);
+        let (_, i) = places.clone().min()?;
+        let next = places.filter(|(_, other)| *other != i).map(|(at, _)| at).min().unwrap_or(Offset::MAX);
+        let (fetch, stream) = (&asked[i], self.find(asked[i].stream)?);
+        Some((i, stream, stream.position(next).max(fetch.from).min(fetch.upto)))
     }
 
     /// Appends the frames of `wanted` that fit. Returns the next to send. Those that are gone are named.

@@ -41,10 +41,8 @@ pub(super) struct Stream {
     pub told: Option<(u64, Time)>,
     /// Its own link did not bring what others had, and has brought nothing since.
     pub is_overdue: bool,
-    /// Who said to have no more than this server has.
-    pub gone: Vec<PeerId>,
-    /// The first frame that any of those has.
-    pub gone_first: u64,
+    /// Who said to have no more than this server has, and the first frame that it has behind that, if any.
+    pub gone: Vec<(PeerId, u64)>,
     /// Since when all that are linked say so.
     pub gone_since: Option<Time>,
     /// Since when its next frame waits for what came before elsewhere, and until when at most.
@@ -109,7 +107,6 @@ impl Stream {
             told: None,
             is_overdue: false,
             gone: Vec::new(),
-            gone_first: u64::MAX,
             gone_since: None,
             waits: None,
             moved: Time::START,
@@ -169,7 +166,15 @@ impl Stream {
     /// Somebody may have what others lack.
     pub fn forget_gone(&mut self) {
         self.gone.clear();
-        (self.gone_first, self.gone_since) = (u64::MAX, None);
+        self.gone_since = None;
+    }
+
+    /// A peer holds it up to `seq`. It may have lacked that when it was asked.
+    pub fn is_held_by(&mut self, peer: PeerId, seq: u64) {
+        let is_back = |gone: &mut (PeerId, u64)| *gone == (peer, u64::MAX);
+        if seq > self.held() && self.gone.extract_if(.., is_back).next().is_some() {
+            self.gone_since = None;
+        }
     }
 
     /// Gives up all frames below `first`, which nobody has.

@@ -30,6 +30,22 @@ fn a_login_long_after_the_feed_wrapped_is_answered() {
 }
 
 #[test]
+fn what_is_said_while_the_last_answer_goes_out_is_acknowledged_elsewhere() {
+    let mut w = world();
+    let a = w.connect();
+    let ext = "\"ext\":{\"client\":\"00112233445566778899aabbccddeeff\"}";
+    w.send(a, format!("{{\"command\":\"LOGIN\",\"username\":\"anonymous\",{ext}}}\n").as_bytes());
+    w.heard(a);
+    w.make_room(a, Some(20));
+    w.node.redirect(w.now, a, "elsewhere", 3780);
+    w.turn();
+    w.send(a, b"{\"command\":\"ACTIVITY_MESSAGE\",\"username\":\"anonymous\",\"cseq\":1,\"activity\":{}}\n");
+    w.make_room(a, None);
+    let redirect = "{\"command\":\"REDIRECT\",\"hostname\":\"elsewhere\",\"port\":3780}\n";
+    assert_eq!((w.heard(a).as_str(), w.node.counters().activities), (redirect, 1));
+}
+
+#[test]
 fn a_reader_that_fell_off_in_mid_frame_can_still_be_refused() {
     let mut w = world();
     let a = w.connect();

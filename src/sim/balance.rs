@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::cluster::Cluster;
 use super::swarm::Class;
 use super::user::Stage;
+use crate::base::time::Time;
 
 /// In such a time nobody is sent on more than [`SENT_MOST`] times; an anonymous one, whom nobody knows again, may
 /// be once more where the simulator's own comes back to where it was sent away.
@@ -76,18 +77,17 @@ impl Cluster {
         }
         self.judge.mark("a client was sent to a server with fewer");
         let now = self.now();
-        let sent = &mut self.users[u].sent_on;
-        sent.push(now);
-        let n = sent.iter().filter(|at| now.since(**at) < SENT_WITHIN).count();
+        let boot = self.hosts[by].boot;
+        self.users[u].sent_on.push((now, boot));
+        // A server that has ended answers no claim.
+        let is_known = |sent: &&(Time, usize)| {
+            now.since(sent.0) < SENT_WITHIN && self.ledger.boots[sent.1].died.is_none()
+        };
+        let n = self.users[u].sent_on.iter().filter(is_known).count();
         if n > SENT_MOST + usize::from(self.users[u].is_anonymous()) {
             let text = format!("client {u}, {n} times in {SENT_WITHIN:?}");
             self.violate("nobody is sent on over and over", text);
         }
-    }
-
-    /// All servers end, and nobody knows who was sent on.
-    pub fn forget_who_was_sent_on(&mut self) {
-        self.users.iter_mut().for_each(|user| user.sent_on.clear());
     }
 
     /// A client comes by itself. Nobody knows an anonymous one again.

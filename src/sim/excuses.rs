@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::cluster::Cluster;
 use super::faults::MESHED;
-use super::ledger::MessageId;
+use super::ledger::{Boot, MessageId};
 use super::pipe::PipeId;
 use super::schedule::ms;
 use super::swarm::Class;
@@ -30,11 +30,13 @@ impl Cluster {
         Time::START + at.since(Time::START).saturating_sub(self.slack() + RETRANSMITTED)
     }
 
-    /// A login, not the client's first, that could not ask every server: one that was up was out of touch.
+    /// A login, not the client's first, that could not ask every server: one that was up was out of touch, or far
+    /// behind.
     pub(super) fn has_crossed(&self, pipe: PipeId) -> bool {
         let is_first = self.users[self.talks[&pipe].user].talks[0] == pipe;
         !is_first
             && (self.awaits_others(pipe)
+                || self.talks[&pipe].came_to_congested
                 || (0..self.hosts.len()).any(|other| self.could_not_ask(pipe, other)))
     }
 
@@ -72,7 +74,9 @@ impl Cluster {
     fn has_left_an_entry(&self, u: usize) -> bool {
         let is_session = |pipe: &&PipeId| self.talks[*pipe].success.is_some();
         let sessions: Vec<PipeId> = self.users[u].talks.iter().filter(is_session).copied().collect();
-        sessions.windows(2).any(|pair| self.could_not_ask(pair[1], self.talks[&pair[0]].host))
+        sessions.windows(2).any(|pair| {
+            self.talks[&pair[1]].came_to_congested || self.could_not_ask(pair[1], self.talks[&pair[0]].host)
+        })
     }
 
     /// A server that is up is so far behind with what this one said, or this one with what that said, that the
@@ -88,7 +92,7 @@ impl Cluster {
     }
 
     pub(super) fn was_up(&self, host: usize, from: Time, to: Time) -> bool {
-        let overlaps = |boot: &super::ledger::Boot| {
+        let overlaps = |boot: &Boot| {
             let lived = boot.born < to && boot.died.is_none_or(|died| died > from);
             // One that is drained tells everybody all it knows. Before that all were in touch.
             let is_drained = boot.drained.is_some_and(|at| at <= from + MESHED);
@@ -153,6 +157,15 @@ impl Cluster {
         if self.users[u].is_shared && self.users[u].joined.is_some_and(is_before) {
             return Some("excused: out of order, another device missed it before this one came");
         }
+        let came_late = |pipe: &PipeId| {
+            let success = self.talks[pipe].success;
+            self.left_feed(*pipe, id).is_some_and(|at| success.is_some_and(|success| at <= success))
+        };
+        if self.users[u].talks.iter().any(came_late) {
+            return Some(
+                "excused: out of order, its hearer came where it had left the feed, and went on elsewhere",
+            );
+        }
         let late = |pipe: &&PipeId| {
             let begun = self.talks[*pipe].success.is_none_or(|at| accepted.at <= at + self.slack());
             begun && self.has_crossed(**pipe)
@@ -199,9 +212,6 @@ impl Cluster {
         if since.iter().any(|pipe| self.has_crossed(*pipe)) {
             return Some("excused: a repeat for one that crossed a cut");
         }
-        if since.iter().any(|pipe| self.talks[pipe].came_to_congested) {
-            return Some("excused: a repeat for one that logged in where others were far behind");
-        }
         if self.has_overlapped(u) {
             return Some("excused: a repeat for one that logged in while its old session was there");
         }
@@ -230,13 +240,43 @@ impl Cluster {
         })
     }
 
-    /// A server where it was a client has dropped this from disk, as it was too old.
+    /// It left the feed of a server while this was a client there.
     pub(super) fn fell_past(&self, u: usize, id: MessageId) -> bool {
         self.users[u].talks.iter().any(|pipe| {
             let left = self.pipes[*pipe].closed_at[0].unwrap_or(self.now());
-            let dropped = &self.hosts[self.talks[pipe].host].disk.dropped;
-            dropped.get(&id).is_some_and(|at| *at <= left)
+            self.left_feed(*pipe, id).is_some_and(|at| at <= left)
         }) || self.users[u].talk.is_some_and(|pipe| self.is_too_old_for(self.talks[&pipe].host, id))
+    }
+
+    /// When it left the feed of the server of this connection: its journal, as it was too old; or what its disk did
+    /// not take left its ring, and behind such a gap nothing can be had.
+    fn left_feed(&self, pipe: PipeId, id: MessageId) -> Option<Time> {
+        let talk = &self.talks[&pipe];
+        let disk = &self.hosts[talk.host].disk;
+        let dropped = disk.dropped.get(&id).copied();
+        let heard = &self.ledger.boots[talk.boot?].heard;
+        let Some(shown) = heard.get(&id).filter(|_| self.has(Class::Full)) else { return dropped };
+        let mut later: Vec<(Time, MessageId)> =
+            heard.iter().filter(|(_, at)| *at >= shown).map(|(id, at)| (*at, *id)).collect();
+        later.sort_unstable();
+        let mut room = self.swarm.feed_bytes.next_power_of_two();
+        let overran = later.into_iter().skip_while(|(_, id)| disk.ever.contains(id)).find(|(_, id)| {
+            let line = self.ledger.get(*id).and_then(|message| message.line.as_deref());
+            let length = line.map_or(0, |line| line.len() + 1);
+            let is_out = room < length;
+            room = room.saturating_sub(length);
+            is_out
+        });
+        dropped.into_iter().chain(overran.map(|(at, _)| at)).min()
+    }
+
+    /// It left the journal when no row on disk said so yet, and its server was killed: so it is fetched again.
+    pub(super) fn was_trimmed_untold(&self, boot: usize, id: MessageId) -> bool {
+        let host = self.ledger.boots[boot].host;
+        let Some(at) = self.hosts[host].disk.dropped.get(&id).copied() else { return false };
+        let was_up = |b: &Boot| b.host == host && b.born <= at && b.died.is_some_and(|died| at <= died);
+        let before = self.ledger.boots[..boot].iter().rfind(|b| was_up(b));
+        before.is_some_and(|boot| at + KILLED + self.slack() >= boot.stored)
     }
 
     /// A server never had it, and it has left the journal of the server it was said on, or all that had it.

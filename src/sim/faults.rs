@@ -134,7 +134,6 @@ impl Cluster {
     /// All servers end at once. One of them may lose its disk.
     fn kill_all(&mut self, last: usize) -> Remedy {
         let n = self.hosts.len();
-        self.forget_who_was_sent_on();
         let is_power = self.has(Class::Power) && self.rng.chance(50);
         let lost = if n > 1 && self.rng.chance(25) { self.rng.below(n as u64) as usize } else { n };
         for host in 0..n {

@@ -169,11 +169,12 @@ impl Cluster {
         self.users[u].ids.is_some() && self.users[id.device].ids.is_some()
     }
 
-    /// What a client is not owed that knows what it had: only what is not there any more, and it must know.
+    /// What a client is not owed that knows what it had: only what is not there any more, and it must know,
+    /// or a server where it was.
     pub(super) fn is_lost_and_told(&self, u: usize, id: MessageId) -> bool {
-        let host = self.users[u].talk.map(|pipe| &self.hosts[self.talks[&pipe].host]);
+        let host = |pipe: &PipeId| self.hosts[self.talks[pipe].host].node.as_ref();
         let has_counted =
-            host.and_then(|host| host.node.as_ref()).is_some_and(|n| n.counters().frames_lost > 0);
+            self.users[u].talks.iter().filter_map(host).any(|node| node.counters().frames_lost > 0);
         self.has(Class::Small)
             && self.fell_past(u, id)
             && (has_counted || self.users[u].ids.as_ref().is_some_and(|ids| ids.lost() > 0))

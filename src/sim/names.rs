@@ -101,11 +101,12 @@ impl Cluster {
             return self.judge.mark("a name was contested for too long");
         }
         if stage == Stage::Registering {
-            if user.has_rival && !user.is_in_doubt {
-                user.is_retired = user.won_at.is_none();
+            if user.has_rival && !user.is_in_doubt && user.won_at.is_none() {
+                user.is_retired = true;
                 return;
             }
-            // Perhaps an attempt whose answer it never saw.
+            // It may have the name: by an attempt whose answer it never saw, or it won it and was refused where
+            // nobody knew that.
             user.is_registered = true;
             if !user.is_in_doubt && user.won_at.is_none() {
                 self.violate("a free name can be registered", text);

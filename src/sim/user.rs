@@ -82,8 +82,8 @@ pub(super) struct User {
     pub joined: Option<Time>,
     /// What its kernel had and it never read, because it left.
     pub unread: BTreeSet<MessageId>,
-    /// When it was sent to another server.
-    pub sent_on: Vec<Time>,
+    /// When it was sent to another server, and by which boot.
+    pub sent_on: Vec<(Time, usize)>,
     /// When it logged out, of which boot, and when it was back.
     pub absences: Vec<(Time, Option<usize>, Option<Time>)>,
     /// It numbers what it says.
