@@ -29,8 +29,8 @@ pub(super) struct Keeping {
     /// There is a disk.
     pub on: bool,
     /// The last are the next to be written, so that nobody waits for what a newcomer has to learn.
-    names: Vec<UserId>,
-    sessions: Vec<UserId>,
+    pub names: Vec<UserId>,
+    pub sessions: Vec<UserId>,
     homes: bool,
     pub peers: bool,
     /// Names that are not registered after all.
@@ -39,7 +39,7 @@ pub(super) struct Keeping {
     claims: Vec<Registration>,
     /// Each with how many stale names must be left at most for it to be on its way.
     awaited: Vec<(usize, Awaited)>,
-    in_work: Option<InWork>,
+    pub in_work: Option<InWork>,
     tickets: u64,
     /// The last commit failed: not before then the next.
     retry_at: Option<Time>,
@@ -57,11 +57,11 @@ pub(super) enum Awaited {
 }
 
 #[derive(Debug)]
-struct InWork {
+pub(super) struct InWork {
     ticket: u64,
-    names: Vec<UserId>,
+    pub names: Vec<UserId>,
     gone: Vec<Box<str>>,
-    sessions: Vec<UserId>,
+    pub sessions: Vec<UserId>,
     awaited: Vec<Awaited>,
 }
 
@@ -240,14 +240,6 @@ impl Node {
         let Keeping { names, sessions, homes, peers, in_work, retry_at, .. } = &self.keeping;
         let stale = !names.is_empty() || !sessions.is_empty() || *homes || *peers;
         retry_at.is_some() || !(stale || in_work.is_some())
-    }
-
-    /// Names and names' sessions that are not on disk as they are.
-    pub(super) fn unkept(&self) -> u64 {
-        let Keeping { names, sessions, in_work, .. } = &self.keeping;
-        let in_work = in_work.as_ref().map_or(0, |work| work.names.len() + work.sessions.len());
-        let changed = self.registry.changed.as_ref().map_or(0, Vec::len);
-        (names.len() + sessions.len() + in_work + changed) as u64
     }
 
     /// True while the disk does not take what it should.

@@ -203,6 +203,14 @@ impl Node {
         }
     }
 
+    /// Names and names' sessions that are not on disk as they are.
+    fn unkept(&self) -> u64 {
+        let keeping = &self.keeping;
+        let in_work = keeping.in_work.as_ref().map_or(0, |work| work.names.len() + work.sessions.len());
+        let changed = self.registry.changed.as_ref().map_or(0, Vec::len);
+        (keeping.names.len() + keeping.sessions.len() + in_work + changed) as u64
+    }
+
     fn others(&self) -> Vec<Other> {
         let linked = self.mesh.linked().map(|(_, peer)| {
             let place = self.membership.place_of(peer.server);
