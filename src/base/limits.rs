@@ -138,7 +138,8 @@ pub const VERIFIER: Duration = Duration::from_secs(3600);
 pub const BACKLOG: i32 = 4096;
 /// Descriptors kept back from clients: listener, signals, log, store, peers.
 pub const RESERVED_DESCRIPTORS: u64 = 128;
-/// Silence on a connection after which the kernel asks whether the client is still there.
+/// Silence on a connection after which the kernel asks whether the client is still there: often enough that a
+/// dead one is gone within 75 s; for 18,000 silent ones that takes the kernel 0.4 % of a core.
 pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 /// Time between two such questions.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
