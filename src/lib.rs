@@ -86,7 +86,7 @@
 //! | what a client may send, refusals | `wire/message.rs`, `wire/decode.rs` |
 //! | what clients are sent | `wire/encode.rs` |
 //! | splitting lines | `wire/line.rs` |
-//! | frames between servers, what they say | `wire/frame.rs`, `wire/peer.rs`, `wire/registration.rs` |
+//! | frames between servers, what they say; positions as what changed | `wire/frame.rs`, `wire/peer.rs`, `wire/registration.rs`; `wire/changes.rs` |
 //! | what a shell and a node say to each other | `node/contract.rs` |
 //! | REGISTER, LOGIN, LOGOUT; ACTIVITY_MESSAGE | `node/session.rs`; `node/saying.rs` |
 //! | who is written to, and what; who first | `node/delivery.rs`; `node/sweep.rs` |

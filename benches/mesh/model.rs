@@ -149,19 +149,12 @@ impl Load {
     fn session_with(&self, changed: usize) -> f64 {
         let changes = || (0..changed).map(|i| (stream(i), self.said)).collect();
         let entry = |state, is_there: bool, pending| Entry {
-            name: NAME.into(),
-            generation: stamp(),
-            home: stream(0),
-            state,
-            vector: None,
             changes: is_there.then(changes),
             version: 100_000,
             pending,
-            lowered: false,
-            multi: false,
-            unconfirmed: false,
             authentic: true,
             stamp: Some(stamp()),
+            ..Entry::new(NAME.into(), stamp(), stream(0), state)
         };
         let registration = Registration {
             name: NAME.into(),

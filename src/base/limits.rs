@@ -260,8 +260,8 @@ pub const TURN_PROOFS: usize = 8;
 pub const DIAL_ADDRESS: Duration = Duration::from_secs(1);
 /// Names that may wait to be looked up: all addresses that are dialled.
 pub const LOOKUPS_MAX: usize = 4 * SERVERS_MAX;
-/// Bytes read from all peers in one turn, for which everybody else waits: as 1,000 names or sessions that a
-/// newcomer is told they take 5 ms. More than from a client: many clients speak through them.
+/// Bytes read from all peers in one turn, but for [`TURN_READ_BYTES`] of each, for which everybody else waits: as
+/// 1,000 names or sessions that a newcomer is told they take 5 ms. More than from a client: many speak through them.
 pub const PEER_TURN_BYTES: usize = 256 << 10;
 /// What the shell asks for as send and receive buffer of a link between servers: 40 MB/s over 100 ms. The
 /// system cuts it to net.core.wmem_max and rmem_max.

@@ -65,12 +65,12 @@ impl Vector {
     }
 
     /// Everything that either has.
-    pub fn max(mut self, other: &Vector) -> Vector {
-        if self.is_empty() {
-            return other.clone();
+    pub fn max(self, other: &Vector) -> Vector {
+        match (self.covers(other), other.covers(&self)) {
+            (true, _) => self,
+            (false, true) => other.clone(),
+            (false, false) => self.iter().chain(other.iter()).collect(),
         }
-        other.iter().for_each(|(stream, seq)| self.raise(stream, seq));
-        self
     }
 
     /// What both have.

@@ -201,7 +201,6 @@ mod tests {
         }
         memory.write(&mut ids).unwrap();
         assert!(fs::metadata(&path).unwrap().len() < 6 << 20);
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let state = ids.state();
         drop(memory);
         assert_eq!(Memory::open(&path).unwrap().1.state(), state);

@@ -193,21 +193,9 @@ mod tests {
     }
 
     fn broken(name: &str, n: u64, stamp: Option<Generation>) -> Entry {
-        Entry {
-            name: name.into(),
-            generation: Generation { at: Hlc(n), by: ServerId([9; 16]) },
-            home: StreamId(n),
-            state: State::Broken,
-            vector: Some(Vector::NOTHING),
-            changes: None,
-            version: 1,
-            pending: false,
-            lowered: false,
-            multi: false,
-            unconfirmed: false,
-            authentic: true,
-            stamp,
-        }
+        let generation = Generation { at: Hlc(n), by: ServerId([9; 16]) };
+        let entry = Entry::new(name.into(), generation, StreamId(n), State::Broken);
+        Entry { vector: Some(Vector::NOTHING), authentic: true, stamp, ..entry }
     }
 
     #[test]

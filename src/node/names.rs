@@ -292,21 +292,10 @@ mod tests {
     use crate::base::id::ServerId;
 
     fn entry(vector: Option<u64>, lowered: bool, version: u64) -> Entry {
-        Entry {
-            name: "bob".into(),
-            generation: Generation { at: Hlc(1), by: ServerId([1; 16]) },
-            home: StreamId(1),
-            state: State::Broken,
-            vector: vector.map(|seq| [(StreamId(1), seq)].into_iter().collect()),
-            changes: None,
-            version,
-            pending: false,
-            lowered,
-            multi: false,
-            unconfirmed: false,
-            authentic: false,
-            stamp: None,
-        }
+        let generation = Generation { at: Hlc(1), by: ServerId([1; 16]) };
+        let bob = Entry::new("bob".into(), generation, StreamId(1), State::Broken);
+        let vector = vector.map(|seq| [(StreamId(1), seq)].into_iter().collect());
+        Entry { vector, version, lowered, ..bob }
     }
 
     #[test]

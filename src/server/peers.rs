@@ -175,9 +175,11 @@ impl Server {
         if !self.may_prove(link) {
             return;
         }
+        let mut has_read = false;
         while self.understand(link) {
             let Some(conn) = find(&mut self.conns, link).filter(|conn| conn.readable) else { return };
-            if self.peers.bytes_left == 0 {
+            // Each is read once at least: one that says very much must not have the others taken for dead.
+            if std::mem::replace(&mut has_read, true) && self.peers.bytes_left == 0 {
                 return self.again.push(link);
             }
             match conn.stream.read(&mut self.buffer) {

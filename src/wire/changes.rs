@@ -68,21 +68,8 @@ mod tests {
 
     fn messages(vectors: &[Vector]) -> [PeerMessage; 3] {
         let generation = Generation { at: Hlc(1), by: ServerId([1; 16]) };
-        let entry = |vector: Option<&Vector>| Entry {
-            name: "bob".into(),
-            generation,
-            home: StreamId(1),
-            state: State::Broken,
-            vector: vector.cloned(),
-            changes: None,
-            version: 1,
-            pending: false,
-            lowered: false,
-            multi: false,
-            unconfirmed: false,
-            authentic: false,
-            stamp: None,
-        };
+        let bob = Entry::new("bob".into(), generation, StreamId(1), State::Broken);
+        let entry = |vector: Option<&Vector>| Entry { vector: vector.cloned(), ..bob.clone() };
         let entries: Vec<Entry> = vectors.iter().map(Some).chain([None]).map(entry).collect();
         let release = Release {
             generation,

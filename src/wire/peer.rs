@@ -190,6 +190,25 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// A session of which nothing else is known.
+    pub fn new(name: Box<str>, generation: Generation, home: StreamId, state: State) -> Entry {
+        Entry {
+            name,
+            generation,
+            home,
+            state,
+            vector: None,
+            changes: None,
+            version: 1,
+            pending: false,
+            lowered: false,
+            multi: false,
+            unconfirmed: false,
+            authentic: false,
+            stamp: None,
+        }
+    }
+
     /// True if it is of this registration of its name.
     pub fn is_of(&self, stamp: Generation) -> bool {
         self.stamp.is_none_or(|own| own == stamp)
@@ -372,8 +391,7 @@ mod tests {
             PeerMessage::ServerAuthKeyAnnouncement(vec![known]),
             PeerMessage::FetchGone { stream: StreamId(5), first: 9 },
         ] {
-            let text = serde_json::to_vec(&message).unwrap();
-            assert_eq!(read(&text), Ok(Some(message)));
+            assert_eq!(read(&serde_json::to_vec(&message).unwrap()), Ok(Some(message)));
         }
         assert_eq!(read(br#"{"command":"LATER","body":{"x":1}}"#), Ok(None));
         assert_eq!(read(br#"{"command":"HEARTBEAT","more":1}"#), Ok(Some(PeerMessage::Heartbeat)));
